@@ -24,11 +24,17 @@ FIND_PYTHON := PATH="$$PATH$$(printf ':%s' "$${PYENV_ROOT:-$$HOME/.pyenv}"/versi
 BIN := .venv/bin
 INSTALLED := .venv/installed
 CONTRACT := server/atelier_server/rpc/contract.binpb
-SDKS := readers replicate runpod vastai
+SDKS := chart checkov readers replicate runpod vastai
 GRPCURL := .tools/bin/grpcurl
 GRPCURL_VERSION := v1.9.3
 VERSITYGW := .tools/bin/versitygw
 VERSITYGW_VERSION := v1.8.0
+CRDS := .tools/crds
+PROMETHEUS := .tools/prometheus
+# A Go module, and files in it.
+CRD_FILES := github.com/cert-manager/cert-manager@v1.19.1:deploy/crds/cert-manager.io_certificates.yaml \
+	$(foreach kind,podmonitors prometheusrules servicemonitors,github.com/prometheus-operator/prometheus-operator@v0.85.0:example/prometheus-operator-crd/monitoring.coreos.com_$(kind).yaml) \
+	sigs.k8s.io/gateway-api@v1.6.2:config/crd/standard/gateway.networking.k8s.io_grpcroutes.yaml
 GO_TOOLS := .tools/bin/go-client .tools/bin/go-proxy
 
 # --- For everybody
@@ -54,7 +60,7 @@ run: install ## Serve the embedded engines on this machine
 check: lint check-proto check-lock test test-dist ## Everything CI checks
 
 .PHONY: test
-test: install grpcurl go-tools versitygw sdks ## Run all tests but those that need a GPU
+test: install grpcurl go-tools versitygw sdks crds prometheus ## Run all tests but those that need a GPU
 	$(BIN)/pytest -rs --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 .PHONY: test-gpu
@@ -111,6 +117,16 @@ BUILD = $(UV) build --quiet --no-build-isolation --offline --python $(BIN)/pytho
 docs: install ## Write docs/configuration.md anew
 	$(BIN)/atelier config reference > docs/configuration.md
 
+.PHONY: chart-files
+chart-files: install .tools/sdk/chart/installed ## Write README.md, values.schema.json and the golden renders of the chart anew
+	$(BIN)/python scripts/write_dashboards.py
+	$(BIN)/python scripts/write_chart_files.py
+	$(BIN)/python -m tests.chart.write_golden
+
+.PHONY: chart-test
+chart-test: install .tools/sdk/chart/installed .tools/sdk/checkov/installed crds prometheus ## Test the chart alone, which `make test` does, too
+	$(BIN)/pytest -rs tests/chart
+
 .PHONY: screenshots
 screenshots: install ## Draw docs/cli.svg anew, from commands that run
 	$(BIN)/python -m tests.client.screenshot
@@ -143,6 +159,8 @@ lock: $(UV) ## Write the locks anew (LOCK_FLAGS=--upgrade for newer versions)
 	$(call lock,uv,requirements/uv.in)
 	$(call lock,gateway,server/pyproject.toml)
 	$(call lock,readers,--override requirements/readers.override requirements/readers.in)
+	$(call lock,chart,requirements/chart.in)
+	$(call lock,checkov,requirements/checkov.in)
 	$(call lock,replicate,requirements/replicate.in)
 	$(call lock,runpod,requirements/runpod.in)
 	$(call lock,vastai,requirements/vastai.in)
@@ -211,6 +229,27 @@ $(VERSITYGW):
 	CGO_ENABLED=0 GOBIN=$(abspath $(@D)) go install -trimpath -ldflags '-s -w' \
 		github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION) \
 		|| echo 'The S3 server could not be built (it needs Go 1.26): the tests that need it will fail'
+
+# Definitions of the objects that the chart makes for others, from their Go modules; tests are skipped without.
+.PHONY: crds
+crds: | $(CRDS)
+
+$(CRDS):
+	@if ! command -v go >/dev/null; then \
+		echo 'No Go here: objects of cert-manager, Gateway API and Prometheus are not validated'; \
+	else ( mkdir -p $@.new && for file in $(CRD_FILES); do \
+		folder=$$(go mod download -json $${file%%:*} | sed -n 's/^\t"Dir": "\(.*\)",$$/\1/p') \
+			&& install -m 644 $$folder/$${file#*:} $@.new || exit 1; \
+	done && mv $@.new $@ ) || echo 'They could not be fetched: objects of cert-manager, Gateway API and Prometheus are not validated'; fi
+
+.PHONY: prometheus
+prometheus: | $(PROMETHEUS)
+
+# Prometheus and promtool of Debian, unpacked and not installed; tests are skipped without.
+$(PROMETHEUS):
+	@mkdir -p $@.new; if ! (cd $@.new && apt-get download --quiet=2 prometheus && dpkg --extract prometheus_*.deb . \
+		&& rm prometheus_*.deb) 2>/dev/null; then rm -r $@.new; echo 'No package of Prometheus here: alerts and queries are not evaluated'; \
+	else mv $@.new $@; fi
 
 .PHONY: go-tools
 go-tools: $(GO_TOOLS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -45,7 +46,14 @@ from atelier_server.execution.worker import Worker
 from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.generations.queues import EngineQueues
 from atelier_server.generations.tenant_quotas import TenantQuotas
-from atelier_server.metrics import CACHE_BYTES, CACHE_LOOKUPS
+from atelier_server.metrics import (
+    BREAKER_OPEN,
+    BUILD_INFO,
+    CACHE_BYTES,
+    CACHE_LOOKUPS,
+    DAILY_BUDGET,
+    DAILY_SPENT,
+)
 from atelier_server.reloading import Reloaded
 from atelier_server.rpc.certificates import open_tls
 from atelier_server.rpc.health import Health
@@ -53,6 +61,7 @@ from atelier_server.rpc.server import Access, GrpcServer
 from atelier_server.rpc.service import GenerationService
 from atelier_server.store.protocol import Store
 from atelier_server.store.sqlite.store import SqliteStore
+from atelier_server.version import VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -80,6 +89,7 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         MissingPackageError: what the settings ask for is not installed.
         EngineError: an engine cannot be constructed.
     """
+    BUILD_INFO.labels(VERSION, platform.python_version()).set(1)
     engines = {name: create_engine(engine) for name, engine in settings.engines.items()}
     store = await _open_store(settings, engines)
     stack.push_async_callback(store.close)
@@ -221,15 +231,19 @@ async def _supervise_engine(
     wrapped: Engine = ValidatingEngine(engine)
     if settings.timeout_seconds is not None:
         wrapped = TimeLimitEngine(inner=wrapped, seconds=settings.timeout_seconds)
-    wrapped = BreakerEngine(
+    wrapped = breaker = BreakerEngine(
         inner=wrapped,
         failure_threshold=settings.breaker.failure_threshold,
         reset_timeout_seconds=settings.breaker.reset_timeout_seconds,
     )
+    BREAKER_OPEN.labels(name).set_function(lambda: breaker.is_open)
     if settings.result_cache_bytes:
         wrapped = _cache_results(name, wrapped, settings)
     supervisor = EngineSupervisor(name, settings, wrapped, statuses)
     supervisor.restore_spending(await store.spent_today(name))
+    if settings.daily_budget is not None:
+        DAILY_BUDGET.labels(name).set(settings.daily_budget)
+        DAILY_SPENT.labels(name).set_function(lambda: supervisor.status.budget.spent_today)
     return supervisor
 
 

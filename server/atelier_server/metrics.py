@@ -11,11 +11,30 @@ disable_created_metrics()  # they double the output, and Prometheus does not nee
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 900, 3600, 10_800, 43_200)
 _BYTES = tuple(4.0**power for power in range(5, 15))
 
+BUILD_INFO = Gauge(
+    "atelier_build_info",
+    "1; the labels say which version runs on which Python.",
+    ["version", "python"],
+)
 GENERATIONS = Counter(
     "atelier_generations_total",
     "Generations that ended (succeeded, failed, cancelled or deadline_exceeded).",
     ["engine", "outcome"],
 )
+FAILURES = Counter(
+    "atelier_failures_total", "Generations that failed, by the reason.", ["engine", "reason"]
+)
+ATTEMPTS = Counter(
+    "atelier_attempts_total",
+    "Attempts of generations that have ended: succeeded, failed, cancelled, abandoned (crash) or released (drain).",
+    ["engine", "outcome"],
+)
+REJECTIONS = Counter(
+    "atelier_rejections_total",
+    "Calls that ended with an error of the service, by the reason.",
+    ["reason"],
+)
+WATCHERS = Gauge("atelier_watchers", "Calls that follow every event of a generation.")
 GENERATION_SECONDS = Histogram(
     "atelier_generation_seconds",
     "Time from acceptance to end of generations that succeeded.",
@@ -47,6 +66,11 @@ EAGER_RUNS = Counter(
     ["engine"],
 )
 QUEUE_DEPTH = Gauge("atelier_queue_depth", "Generations that are waiting.", ["engine"])
+QUEUE_AGE_SECONDS = Gauge(
+    "atelier_queue_age_seconds",
+    "How long the generation that waits longest has waited, since it entered the queue or the server started.",
+    ["engine"],
+)
 IN_FLIGHT = Gauge("atelier_in_flight", "Generations that are running.", ["engine"])
 BACKLOG_SECONDS = Gauge(
     "atelier_backlog_seconds",
@@ -54,12 +78,21 @@ BACKLOG_SECONDS = Gauge(
     ["engine"],
 )
 ENGINE_UP = Gauge("atelier_engine_up", "1 while the engine is ready.", ["engine"])
+BREAKER_OPEN = Gauge(
+    "atelier_breaker_open", "1 while the engine's circuit breaker is open.", ["engine"]
+)
 RUNTIME_FALLBACKS = Gauge(
     "atelier_runtime_fallbacks",
     "Components of the engine's model that another runtime runs than is configured.",
     ["engine"],
 )
 COST = Counter("atelier_cost_total", "Cost of generations.", ["engine", "currency"])
+DAILY_BUDGET = Gauge(
+    "atelier_daily_budget", "What may be spent a day (UTC); absent without a budget.", ["engine"]
+)
+DAILY_SPENT = Gauge(
+    "atelier_daily_spent", "What was spent today (UTC); absent without a budget.", ["engine"]
+)
 CACHE_LOOKUPS = Counter(
     "atelier_cache_lookups_total",
     "Lookups in the result cache (hit or miss).",

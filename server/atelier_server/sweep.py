@@ -9,7 +9,7 @@ import time
 
 from atelier_server.assembly import Service
 from atelier_server.clock import steady_time
-from atelier_server.metrics import BACKLOG_SECONDS, QUEUE_DEPTH
+from atelier_server.metrics import BACKLOG_SECONDS, QUEUE_AGE_SECONDS, QUEUE_DEPTH
 
 _log = logging.getLogger(__name__)
 _INTERVAL_SECONDS = 1.0
@@ -46,6 +46,9 @@ async def _sweep(service: Service) -> None:
     for supervisor in service.supervisors:
         queued = await service.store.queue_depth(supervisor.name)
         QUEUE_DEPTH.labels(supervisor.name).set(queued)
+        QUEUE_AGE_SECONDS.labels(supervisor.name).set(
+            service.statuses.backlog.find_age(supervisor.name)
+        )
         if queued:
             await service.handover.move_on(supervisor.status)
         _show_backlog(supervisor.name, service.statuses.estimate_end(supervisor.status))

@@ -35,6 +35,7 @@ async def test_the_service_and_each_engine_say_how_they_are(workshop_stub: Stub)
     [
         ("", SERVING),
         ("atelier.v1.GenerationService", SERVING),
+        ("atelier/liveness", SERVING),
         ("sketch", SERVING),
         ("absent", NOT_SERVING),
         ("loading", NOT_SERVING),

@@ -69,7 +69,7 @@ class BreakerEngine:
             EngineUnavailableError: the breaker is open; nothing was begun.
         """
         self._require_closed()
-        trying = self._probing = self._is_open
+        trying = self._probing = self.is_open
         made_steps = False
         try:
             async with aclosing(self.inner.run(task)) as events:
@@ -91,7 +91,7 @@ class BreakerEngine:
     def _record_failure(self) -> None:
         self._consecutive_failures += 1
         self._opened_at = self.clock()
-        if self._is_open:
+        if self.is_open:
             _log.warning(
                 "circuit_breaker_opened",
                 extra={
@@ -101,12 +101,13 @@ class BreakerEngine:
             )
 
     @property
-    def _is_open(self) -> bool:
+    def is_open(self) -> bool:
+        """Whether tasks are rejected, but for one that probes the engine."""
         return self._consecutive_failures >= self.failure_threshold
 
     def _require_closed(self) -> None:
         """Return if a task may begin now: the breaker is closed, or a probe is due and none is running."""
-        if not self._is_open:
+        if not self.is_open:
             return
         left = self._opened_at + self.reset_timeout_seconds - self.clock()
         if left <= 0 and not self._probing:

@@ -33,12 +33,15 @@ class Backlog:
         self._waiting: dict[str, dict[str, Counter[Work | None]]] = {}
         """By engine and caller."""
         self._running: dict[str, dict[str, _Place]] = {}
+        self._queued: dict[str, dict[str, float]] = {}
+        """When each generation entered the engine's queue, by the monotonic clock; the oldest first."""
 
     def add(self, generation_id: str, engine: str, work: Work | None, caller: str) -> None:
         """Let the generation wait for the engine, wherever it was before; None for work that cannot be told."""
         self.remove(generation_id)
         self._places[generation_id] = _Place(engine, work, caller)
         self._waiting.setdefault(engine, {}).setdefault(caller, Counter())[work] += 1
+        self._queued.setdefault(engine, {})[generation_id] = time.monotonic()
 
     def remove(self, generation_id: str) -> None:
         """Forget the generation: it was not accepted, or has ended."""
@@ -60,6 +63,11 @@ class Backlog:
             self._running.setdefault(place.engine, {})[event.generation_id] = place
         elif state == STATE_QUEUED and place.started is not None:
             self.add(event.generation_id, place.engine, place.work, place.caller)
+
+    def find_age(self, engine: str) -> float:
+        """Seconds for which the generation has waited that waits longest; 0 if none waits."""
+        oldest = next(iter(self._queued.get(engine, {}).values()), None)
+        return 0.0 if oldest is None else time.monotonic() - oldest
 
     def estimate_wait(self, engine: str, caller: str, times: ServiceTimes, slots: int) -> Estimate:
         """How long a new generation waits for one of the engine's slots behind all that it has ahead of it.
@@ -116,6 +124,7 @@ class Backlog:
         if place.started is not None:
             del self._running[place.engine][generation_id]
             return
+        del self._queued[place.engine][generation_id]
         waiting = self._waiting[place.engine]
         works = waiting[place.caller]
         works[place.work] -= 1

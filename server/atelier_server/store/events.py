@@ -14,16 +14,21 @@ from typing import TypeAlias
 
 from atelier.v1.generation_pb2 import (
     STATE_CANCELLED,
+    STATE_FAILED,
     STATE_QUEUED,
     STATE_RUNNING,
     STATE_SUCCEEDED,
+    AttemptOutcome,
     Generation,
     State,
 )
 from atelier_server.metrics import (
+    ATTEMPTS,
+    FAILURES,
     GENERATION_SECONDS,
     GENERATIONS,
     QUEUE_SECONDS,
+    WATCHERS,
     counter,
     histogram,
 )
@@ -197,10 +202,12 @@ class EventBus:
         """The generation's topic, kept inside the context; `watching` when the subscriber follows every event."""
         topic = self.open(generation_id)
         topic.watchers += watching
+        WATCHERS.inc(watching)
         try:
             yield topic
         finally:
             topic.watchers -= watching
+            WATCHERS.dec(watching)
             self.close(generation_id)
 
     def open(self, generation_id: str) -> Topic:
@@ -316,6 +323,11 @@ class GenerationMeter:
 
     def _count(self, ended: Generation) -> None:
         counter(GENERATIONS, ended.engine, self._find_outcome(ended)).inc()
+        if ended.state == STATE_FAILED:
+            counter(FAILURES, ended.engine, ended.failure.reason).inc()
+        for attempt in ended.receipt.attempts:
+            outcome = AttemptOutcome.Name(attempt.outcome).removeprefix("ATTEMPT_OUTCOME_")
+            counter(ATTEMPTS, attempt.engine, outcome.lower()).inc()
         accepted = self._accepted.get(ended.id)
         if accepted is None and len(ended.receipt.attempts) == 1:
             waited = ended.start_time.ToMicroseconds() - ended.create_time.ToMicroseconds()

@@ -10,7 +10,15 @@ from types import TracebackType
 import grpc
 from grpc import aio
 
-from atelier_server.metrics import GRPC_HANDLED, GRPC_SECONDS, GRPC_STARTED, counter, histogram
+from atelier_server.errors import GenerationFailedError, ServiceError
+from atelier_server.metrics import (
+    GRPC_HANDLED,
+    GRPC_SECONDS,
+    GRPC_STARTED,
+    REJECTIONS,
+    counter,
+    histogram,
+)
 from atelier_server.rpc.interceptors.chain import Call, Context
 from atelier_server.rpc.interceptors.errors import find_code
 
@@ -40,6 +48,8 @@ class CallObserver:
         call, seconds = self._call, time.perf_counter() - self._start
         code = find_end(error, call, self._context)
         counter(GRPC_HANDLED, call.service, call.method, code.name).inc()
+        if isinstance(error, ServiceError) and not isinstance(error, GenerationFailedError):
+            counter(REJECTIONS, error.reason).inc()
         histogram(GRPC_SECONDS, call.service, call.method).observe(seconds)
         _log.debug("call_finished", extra={"code": code.name, "seconds": round(seconds, 6)})
 

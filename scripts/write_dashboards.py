@@ -1,0 +1,392 @@
+"""Writes the dashboards of the chart, for Grafana: helm/atelier/dashboards/*.json.
+
+python scripts/write_dashboards.py [--check]
+
+A dashboard is rows of panels; a panel is a title, a unit and its queries, each with a legend.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent.parent / "helm" / "atelier" / "dashboards"
+WIDTH = 24  # columns of Grafana's grid
+HEIGHT = 8
+SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+SELECTED = 'namespace=~"$namespace",job=~"$job"'
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One chart."""
+
+    title: str
+    unit: str
+    """Unit as Grafana names it: s, short, bytes, percentunit."""
+    queries: Mapping[str, str]
+    """Queries of Prometheus by their legends; SELECTED stands where a selector has $."""
+    text: str = ""
+    """What it says, and what to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dashboard:
+    """Rows of panels."""
+
+    name: str
+    title: str
+    rows: Sequence[Sequence[Panel]]
+
+
+def rate(metric: str, labels: str, extra: str = "") -> str:
+    """Growth per second of a counter, by labels."""
+    selector = f"{SELECTED},{extra}" if extra else SELECTED
+    return f"sum by ({labels}) (rate({metric}{{{selector}}}[$__rate_interval]))"
+
+
+def quantile(share: float, metric: str, labels: str) -> str:
+    """A quantile of a histogram, by labels."""
+    return f"histogram_quantile({share}, {rate(f'{metric}_bucket', f'{labels}, le')})"
+
+
+def latest(metric: str, labels: str, how: str = "sum") -> str:
+    """A gauge, by labels."""
+    return f"{how} by ({labels}) ({metric}{{{SELECTED}}})"
+
+
+SERVICE = Dashboard(
+    "service",
+    "Atelier: service",
+    [
+        [
+            Panel(
+                "Generations that end",
+                "reqps",
+                {"{{outcome}}": rate("atelier_generations_total", "outcome")},
+            ),
+            Panel(
+                "Share that fails",
+                "percentunit",
+                {
+                    "failed": rate(
+                        "atelier_generations_total",
+                        "job",
+                        'outcome=~"failed|deadline_exceeded"',
+                    )
+                    + " / "
+                    + rate("atelier_generations_total", "job", 'outcome!="cancelled"')
+                },
+                "The alerts begin at 6 % over six hours and 14.4 % over one.",
+            ),
+            Panel(
+                "Why they fail",
+                "reqps",
+                {"{{engine}} {{reason}}": rate("atelier_failures_total", "engine, reason")},
+                "docs/errors.md explains the reasons.",
+            ),
+        ],
+        [
+            Panel(
+                "Time from acceptance to end",
+                "s",
+                {
+                    "p50": quantile(0.5, "atelier_generation_seconds", "job"),
+                    "p95": quantile(0.95, "atelier_generation_seconds", "job"),
+                },
+            ),
+            Panel(
+                "Time in the queue (p95)",
+                "s",
+                {"{{engine}}": quantile(0.95, "atelier_queue_seconds", "engine")},
+                "Much of the time above: more capacity helps. Little: the engine itself is slow.",
+            ),
+            Panel(
+                "Time in stages (p95)",
+                "s",
+                {"{{engine}} {{stage}}": quantile(0.95, "atelier_stage_seconds", "engine, stage")},
+            ),
+        ],
+        [
+            Panel(
+                "Calls",
+                "reqps",
+                {"{{grpc_method}}": rate("grpc_server_started_total", "grpc_method")},
+            ),
+            Panel(
+                "Calls that end with an error",
+                "reqps",
+                {
+                    "{{grpc_method}} {{grpc_code}}": rate(
+                        "grpc_server_handled_total", "grpc_method, grpc_code", 'grpc_code!="OK"'
+                    )
+                },
+            ),
+            Panel(
+                "Why calls are rejected",
+                "reqps",
+                {"{{reason}}": rate("atelier_rejections_total", "reason")},
+                "QUEUE_FULL, TENANT_QUOTA and TOO_MANY_BYTES ask for capacity or other limits.",
+            ),
+        ],
+        [
+            Panel(
+                "Callers that follow progress",
+                "short",
+                {"watchers": latest("atelier_watchers", "job")},
+            ),
+            Panel(
+                "Free bytes of the data volume",
+                "bytes",
+                {"free": latest("atelier_storage_free_bytes", "job", "min")},
+            ),
+            Panel(
+                "Attempts that were lost or given back",
+                "reqps",
+                {
+                    "{{engine}} {{outcome}}": rate(
+                        "atelier_attempts_total", "engine, outcome", 'outcome=~"abandoned|released"'
+                    )
+                },
+                "abandoned: the server was killed; released: it drained before they ended.",
+            ),
+        ],
+        [
+            Panel(
+                "Versions that run",
+                "short",
+                {
+                    "{{version}} on Python {{python}}": latest(
+                        "atelier_build_info", "version, python"
+                    )
+                },
+            ),
+            Panel("Storage writes", "short", {"up": latest("atelier_storage_up", "job", "min")}),
+            Panel(
+                "Days until the certificate expires",
+                "d",
+                {
+                    "days": f"(min by (job) (atelier_tls_certificate_expiry_timestamp_seconds{{{SELECTED}}} > 0)"
+                    " - time()) / 86400"
+                },
+            ),
+        ],
+    ],
+)
+ENGINES = Dashboard(
+    "engines",
+    "Atelier: engines and GPUs",
+    [
+        [
+            Panel(
+                "Engines that are ready",
+                "short",
+                {"{{engine}}": latest("atelier_engine_up", "engine")},
+            ),
+            Panel(
+                "Circuit breakers that are open",
+                "short",
+                {"{{engine}}": latest("atelier_breaker_open", "engine", "max")},
+                "The engine failed several times in a row, and gets no tasks for a while.",
+            ),
+            Panel(
+                "Components on another runtime than configured",
+                "short",
+                {"{{engine}}": latest("atelier_runtime_fallbacks", "engine")},
+            ),
+        ],
+        [
+            Panel("Waiting", "short", {"{{engine}}": latest("atelier_queue_depth", "engine")}),
+            Panel("Running", "short", {"{{engine}}": latest("atelier_in_flight", "engine")}),
+            Panel(
+                "Seconds of work ahead",
+                "s",
+                {"{{engine}}": latest("atelier_backlog_seconds", "engine", "max")},
+                "What autoscaling looks at.",
+            ),
+        ],
+        [
+            Panel(
+                "Steps",
+                "ops",
+                {"{{engine}} {{model}}": rate("atelier_steps_total", "engine, model")},
+            ),
+            Panel(
+                "Outputs",
+                "ops",
+                {"{{engine}} {{model}}": rate("atelier_outputs_total", "engine, model")},
+            ),
+            Panel(
+                "Memory of one image beside the weights (p95)",
+                "bytes",
+                {"{{engine}}": quantile(0.95, "atelier_memory_bytes", "engine")},
+            ),
+        ],
+        [
+            Panel(
+                "Runs that were not compiled",
+                "ops",
+                {"{{engine}}": rate("atelier_eager_runs_total", "engine")},
+            ),
+            Panel(
+                "Share of results from the cache",
+                "percentunit",
+                {
+                    "{{engine}}": rate("atelier_cache_lookups_total", "engine", 'outcome="hit"')
+                    + " / "
+                    + rate("atelier_cache_lookups_total", "engine")
+                },
+            ),
+            Panel(
+                "Memory of input images",
+                "bytes",
+                {"decoding": latest("atelier_decoding_bytes", "job")},
+            ),
+        ],
+    ],
+)
+MONEY = Dashboard(
+    "money",
+    "Atelier: money and tenants",
+    [
+        [
+            Panel(
+                "Cost an hour",
+                "currencyUSD",
+                {
+                    "{{engine}} {{currency}}": f"3600 * {rate('atelier_cost_total', 'engine, currency')}"
+                },
+            ),
+            Panel(
+                "Share of the daily budget that is used",
+                "percentunit",
+                {
+                    "{{engine}}": f"{latest('atelier_daily_spent', 'engine')}"
+                    f" / {latest('atelier_daily_budget', 'engine')}"
+                },
+            ),
+            Panel(
+                "Cost of one output",
+                "currencyUSD",
+                {
+                    "{{engine}}": f"{rate('atelier_cost_total', 'engine')} / {rate('atelier_outputs_total', 'engine')}"
+                },
+            ),
+        ],
+        [
+            Panel(
+                "Rejected for quotas, budgets and rights",
+                "reqps",
+                {
+                    "{{reason}}": rate(
+                        "atelier_rejections_total",
+                        "reason",
+                        'reason=~"TENANT_QUOTA|BUDGET_EXCEEDED|PERMISSION_DENIED|UNAUTHENTICATED"',
+                    )
+                },
+                "Which tenant it was is in the audit log: tenants are no labels, for there may be many.",
+            ),
+            Panel(
+                "Outputs that were made before",
+                "ops",
+                {"{{engine}}": rate("atelier_reused_outputs_total", "engine")},
+            ),
+            Panel(
+                "Bytes stored a second",
+                "Bps",
+                {"{{direction}}": rate("atelier_artifact_bytes_sum", "direction")},
+            ),
+        ],
+    ],
+)
+DASHBOARDS = (SERVICE, ENGINES, MONEY)
+
+
+def write(dashboard: Dashboard) -> str:
+    """The dashboard in Grafana's format."""
+    panels: list[Mapping[str, Any]] = []
+    for y, row in enumerate(dashboard.rows):
+        width = WIDTH // len(row)
+        for x, panel in enumerate(row):
+            place = {"x": x * width, "y": y * HEIGHT, "w": width, "h": HEIGHT}
+            panels.append(_panel(panel, number=len(panels) + 1, place=place))
+    model = {
+        "uid": f"atelier-{dashboard.name}",
+        "title": dashboard.title,
+        "tags": ["atelier"],
+        "schemaVersion": 39,
+        "editable": True,
+        "refresh": "30s",
+        "time": {"from": "now-3h", "to": "now"},
+        "templating": {"list": [_data_source(), _variable("namespace"), _variable("job")]},
+        "panels": panels,
+    }
+    return json.dumps(model, indent=1) + "\n"
+
+
+def _panel(panel: Panel, *, number: int, place: Mapping[str, int]) -> Mapping[str, Any]:
+    targets = [
+        {
+            "refId": chr(ord("A") + index),
+            "expr": query,
+            "legendFormat": legend,
+            "datasource": SOURCE,
+        }
+        for index, (legend, query) in enumerate(panel.queries.items())
+    ]
+    return {
+        "id": number,
+        "type": "timeseries",
+        "title": panel.title,
+        "description": panel.text,
+        "datasource": SOURCE,
+        "gridPos": place,
+        "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
+        "options": {"legend": {"displayMode": "list", "placement": "bottom"}},
+        "targets": targets,
+    }
+
+
+def _data_source() -> Mapping[str, Any]:
+    return {
+        "name": "datasource",
+        "type": "datasource",
+        "query": "prometheus",
+        "label": "Prometheus",
+    }
+
+
+def _variable(name: str) -> Mapping[str, Any]:
+    return {
+        "name": name,
+        "type": "query",
+        "datasource": SOURCE,
+        "query": f"label_values(atelier_build_info, {name})",
+        "refresh": 2,
+        "includeAll": True,
+        "multi": True,
+        "allValue": ".*",
+        "current": {"text": "All", "value": "$__all"},
+    }
+
+
+def main() -> None:
+    """Write them, or with --check fail if they are out of date."""
+    stale = []
+    for dashboard in DASHBOARDS:
+        path = FOLDER / f"{dashboard.name}.json"
+        text = write(dashboard)
+        if not path.exists() or path.read_text() != text:
+            stale.append(path)
+            if "--check" not in sys.argv:
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(text)
+    names = ", ".join(path.name for path in stale)
+    if stale and "--check" in sys.argv:
+        sys.exit(f"out of date: {names}; run `make chart-files`")
+
+
+if __name__ == "__main__":
+    main()
