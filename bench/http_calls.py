@@ -24,15 +24,26 @@ class HttpConnection:
         """Send a whole request; returns the length of the answer's body in bytes.
 
         Raises:
-            RuntimeError: the answer has another status than 200, or does not tell its length.
+            RuntimeError: the answer has another status than 200, or does not tell where it ends.
         """
         self.writer.write(request)
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
         status, *lines = head.split("\r\n")
         fields = dict(line.split(": ", 1) for line in lines if ": " in line)
-        if " 200" not in status or "content-length" not in fields:
-            raise RuntimeError(f"unexpected answer: {head}")
-        return len(await self.reader.readexactly(int(fields["content-length"])))
+        if " 200" in status and "content-length" in fields:
+            return len(await self.reader.readexactly(int(fields["content-length"])))
+        if " 200" in status and fields.get("transfer-encoding") == "chunked":
+            return await self._skip_chunks()
+        raise RuntimeError(f"unexpected answer: {head}")
+
+    async def _skip_chunks(self) -> int:
+        """The length of a body in chunks: each has its size before it in hexadecimal; one of size 0 ends them."""
+        total = 0
+        while size := int(await self.reader.readuntil(b"\r\n"), 16):
+            total += size
+            await self.reader.readexactly(size + 2)
+        await self.reader.readexactly(2)
+        return total
 
 
 @asynccontextmanager

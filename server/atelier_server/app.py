@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import NoReturn
 
 from atelier_engines.addresses import is_local
@@ -24,6 +25,7 @@ from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.malloc import tune_malloc
 from atelier_server.metrics_http import MetricsServer
 from atelier_server.reloading import reload_periodically
+from atelier_server.rpc.connect.http_server import HttpServer
 from atelier_server.rpc.server import serve_health
 from atelier_server.sweep import sweep_periodically
 
@@ -33,8 +35,17 @@ _GRACE_SECONDS = (
 )
 
 
-OnStart = Callable[[Settings, str, str | None], None]
-"""Is told the settings and the addresses of gRPC and of the metrics, once both are served."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where a server listens, with actual ports; None for what is disabled."""
+
+    grpc: str
+    metrics: str | None
+    http: str | None
+
+
+OnStart = Callable[[Settings, Addresses], None]
+"""Is told the settings and the addresses, once all are served."""
 
 
 async def serve(settings: Settings, *, on_start: OnStart | None = None) -> None:
@@ -75,6 +86,7 @@ async def running(settings: Settings, on_start: OnStart | None = None) -> AsyncG
             configure_threads(settings.threads)
         service = await assemble(settings, stack)
         address = service.server.listen(settings.listen)
+        http = _listen_http(settings, service)
         metrics = await stack.enter_async_context(_serve_metrics(settings, service.generations))
         await stack.enter_async_context(serve_health(settings.health_listen, service.health))
         interval = settings.health_interval_seconds
@@ -85,10 +97,18 @@ async def running(settings: Settings, on_start: OnStart | None = None) -> AsyncG
         upkeep = _start_tasks([sweep_periodically(service), reload_periodically(service.files)])
         workers = _start_tasks([worker.run() for worker in service.workers])
         await service.server.start()
+        if http is not None:
+            http.start()
         await service.health.refresh()
-        _log.info("server_started", extra={"address": address, "metrics": metrics})
+        addresses = Addresses(
+            grpc=address, metrics=metrics, http=None if http is None else http.address
+        )
+        _log.info(
+            "server_started",
+            extra={"address": address, "metrics": metrics, "http": addresses.http},
+        )
         if on_start is not None:
-            on_start(settings, address, metrics)
+            on_start(settings, addresses)
         try:
             yield address
         finally:
@@ -97,9 +117,23 @@ async def running(settings: Settings, on_start: OnStart | None = None) -> AsyncG
             await _wait_idle(service, settings.drain_seconds)
             await _stop_tasks(workers)  # what still runs is requeued
             await asyncio.gather(
-                service.server.stop(_GRACE_SECONDS), _stop_tasks(upkeep), _stop_engines(supervised)
+                service.server.stop(_GRACE_SECONDS, http),
+                _stop_tasks(upkeep),
+                _stop_engines(supervised),
             )
     _log.info("server_stopped")
+
+
+def _listen_http(settings: Settings, service: Service) -> HttpServer | None:
+    """Open the HTTP port if it is configured."""
+    if settings.http is None:
+        return None
+    return HttpServer.listen(
+        settings.http,
+        service.front,
+        grace_seconds=2 * _GRACE_SECONDS,
+        make_tls=None if service.tls is None else service.tls.make_context,
+    )
 
 
 @asynccontextmanager
@@ -172,12 +206,13 @@ def _require_loopback(settings: Settings) -> None:
     """Refuse addresses that other machines reach, unless calls are encrypted and callers prove who they are."""
     if settings.allow_insecure:
         return
-    if not is_local(settings.listen) and (missing := _find_missing(settings)):
-        msg = (
-            f"listen: {settings.listen} can be reached by other machines, and this server has {missing}; use "
-            "127.0.0.1, or set allow_insecure: true (--allow-insecure)"
-        )
-        raise ConfigurationError(msg)
+    for key, address in (("listen", settings.listen), ("http", settings.http)):
+        if address is not None and not is_local(address) and (missing := _find_missing(settings)):
+            msg = (
+                f"{key}: {address} can be reached by other machines, and this server has {missing}; use "
+                "127.0.0.1, or set allow_insecure: true (--allow-insecure)"
+            )
+            raise ConfigurationError(msg)
     if settings.metrics is not None and not is_local(settings.metrics):
         msg = (
             f"metrics: {settings.metrics} can be reached by other machines, and has neither TLS nor authentication; "
@@ -187,7 +222,7 @@ def _require_loopback(settings: Settings) -> None:
 
 
 def _find_missing(settings: Settings) -> str:
-    """What the gRPC address lacks to be reached by other machines; empty if nothing."""
+    """What the addresses of gRPC and HTTP lack to be reached by other machines; empty if nothing."""
     tls = settings.tls
     shows_certificates = tls is not None and tls.client_certificates == "required"
     knows_callers = settings.auth is not None or shows_certificates

@@ -55,7 +55,8 @@ from atelier_server.metrics import (
     DAILY_SPENT,
 )
 from atelier_server.reloading import Reloaded
-from atelier_server.rpc.certificates import open_tls
+from atelier_server.rpc.certificates import ServerTls, open_tls
+from atelier_server.rpc.connect.front import Front, make_front
 from atelier_server.rpc.health import Health
 from atelier_server.rpc.server import Access, GrpcServer
 from atelier_server.rpc.service import GenerationService
@@ -77,6 +78,9 @@ class Service:
     handover: QueueHandover
     health: Health
     server: GrpcServer
+    front: Front
+    """What answers over HTTP."""
+    tls: ServerTls | None
     files: Sequence[Reloaded[Any]]
     """What is read again when it changes."""
 
@@ -118,7 +122,9 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
     health = Health(statuses, is_ready=lambda: not generations.unready_reason)
     queues = await EngineQueues.open(store, statuses)
     service = GenerationService(generations, artifacts, queues, settings.limits)
-    access, files = _open_access(settings)
+    tls = None if settings.tls is None else open_tls(settings.tls)
+    access, files = _open_access(settings, tls)
+    server = GrpcServer.build(service, health, settings.limits, access)
     return Service(
         store=store,
         artifacts=artifacts,
@@ -131,7 +137,9 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         ],
         handover=QueueHandover(store=store, decider=decider),
         health=health,
-        server=GrpcServer.build(service, health, settings.limits, access),
+        server=server,
+        front=make_front(settings, service, server.interceptors),
+        tls=tls,
         files=files,
     )
 
@@ -140,9 +148,10 @@ def _find_limits(settings: Settings) -> TenantLimits:
     return TenantLimits(named=settings.tenants, default=settings.tenant_defaults)
 
 
-def _open_access(settings: Settings) -> tuple[Access, Sequence[Reloaded[Any]]]:
+def _open_access(
+    settings: Settings, tls: ServerTls | None
+) -> tuple[Access, Sequence[Reloaded[Any]]]:
     """How calls reach the server and whose, with the files that are read again when they change."""
-    tls = None if settings.tls is None else open_tls(settings.tls)
     authenticator = None if settings.auth is None else open_authenticator(settings.auth)
     access = Access(
         credentials=None if tls is None else tls.credentials,

@@ -11,6 +11,7 @@ ServiceError                   reason                 answered to callers; its t
 ├── DrainingError              DRAINING               the server is shutting down
 ├── BudgetExceededError        BUDGET_EXCEEDED        the engine's daily budget is exhausted
 ├── DeadlineUnattainableError  DEADLINE_UNATTAINABLE  the generation would end after its deadline
+├── CallTimeoutError           DEADLINE_EXCEEDED      the caller's deadline has passed; said over HTTP alone
 ├── StorageError               STORAGE_UNAVAILABLE    the disk is full, or cannot be written or read
 ├── TooLargeError              TOO_LARGE              more bytes than the limit
 ├── RequestMemoryError         TOO_MANY_BYTES         requests that arrive take all memory there is for them
@@ -195,6 +196,12 @@ class DeadlineUnattainableError(ServiceError):
     """The generation would end after its deadline."""
 
     reason = "DEADLINE_UNATTAINABLE"
+
+
+class CallTimeoutError(ServiceError):
+    """The deadline of the call has passed. Over gRPC, the libraries of both sides say so themselves."""
+
+    reason = "DEADLINE_EXCEEDED"
 
 
 class TooLargeError(ServiceError):

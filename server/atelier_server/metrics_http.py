@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -13,9 +12,8 @@ from urllib.parse import urlsplit
 import h11
 from prometheus_client import make_wsgi_app
 
-from atelier_engines.addresses import find_unix_path, split_host_port
-from atelier_server.errors import AddressInUseError
-from atelier_server.sockets import remove_stale_socket
+from atelier_engines.addresses import find_unix_path
+from atelier_server.sockets import open_listener
 
 _MAX_CONNECTIONS = 32
 _MAX_HEAD_BYTES = 16 * 2**10
@@ -23,7 +21,6 @@ _TIMEOUT_SECONDS = 10.0  # from the connection to the last byte of the response
 _READ_BYTES = 4096
 _TEXT = "text/plain; charset=utf-8"
 _PATHS = "/metrics, /healthz, /readyz"
-_BACKLOG = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +48,8 @@ class MetricsServer:
             AddressInUseError: the address can't be listened on.
         """
         connections = _Connections(is_ready)
-        path = find_unix_path(address)
-        if path is not None:
-            remove_stale_socket(path)
-        try:
-            listener = _listen(address)
-        except OSError as error:
-            msg = f"cannot serve metrics on {address}: {error.strerror}"
-            raise AddressInUseError(msg) from error
-        if path is not None:
+        listener = open_listener(address, "metrics")
+        if find_unix_path(address) is not None:
             server = await asyncio.start_unix_server(connections.serve, sock=listener)
             return cls(address, server, connections)
         server = await asyncio.start_server(connections.serve, sock=listener)
@@ -184,20 +174,3 @@ def _serialize(connection: h11.Connection, response: _Response, *, with_body: bo
     head = h11.Response(status_code=response.status, headers=headers, reason=response.status.phrase)
     data = connection.send(head) or b""
     return data + (response.body if with_body else b"")
-
-
-def _listen(address: str) -> socket.socket:
-    """A socket that listens on the address; a host of several addresses is served by IPv4 if it has one."""
-    path = find_unix_path(address)
-    if path is not None:
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(path))
-        listener.listen(_BACKLOG)
-        return listener
-    host, port = split_host_port(address)
-    families = {family for family, *_ in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
-    if socket.AF_INET in families:
-        return socket.create_server((host, port), backlog=_BACKLOG)
-    return socket.create_server(
-        (host, port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=host == "::"
-    )

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -21,8 +22,10 @@ from tests.client.atelier_command import ATELIER, PLAIN
 from tests.conftest import RunningServer, free_port, launch
 from tests.documented_commands import PAGES, ShownLine, find_lines
 from tests.grpcurl.conftest import GRPCURL
+from tests.server.http_calls import address_of
 
 _ADDRESS = "localhost:50051"
+_HTTP = "localhost:8080"
 _SERVE = re.compile(r"(atelier serve\b[^;&|]*)$")
 _NOT_RUN: Mapping[str, str] = {
     "atelier tune": "measures for minutes",
@@ -38,7 +41,8 @@ _ELSEWHERE = ("lightning", "studio")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """The engines of a server without configuration, and those of the pages about upscaling and audio."""
     engines = {**default_engines(), "upscale": {"type": "upscale"}, "voice": {"type": "speech"}}
-    running = launch(tmp_path_factory.mktemp("served"), engines=engines)
+    http = f"127.0.0.1:{free_port()}"
+    running = launch(tmp_path_factory.mktemp("served"), engines=engines, http=http)
     yield running
     running.kill()
 
@@ -61,6 +65,8 @@ def _environment(folder: Path, server: RunningServer) -> dict[str, str]:
 def _is_run(line: ShownLine) -> bool:
     if line.calls("grpcurl"):
         return GRPCURL.exists() and not any(f'"{name}"' in line.text for name in _ELSEWHERE)
+    if line.calls("curl"):
+        return shutil.which("curl") is not None
     return line.calls("atelier") and not any(words in line.text for words in _NOT_RUN)
 
 
@@ -83,6 +89,7 @@ def test_what_a_page_shows_works(page: Path, served: RunningServer, folder: Path
         (folder / "atelier.yaml").write_text(json.dumps({"engines": engines}))
     for line in RUN[page]:
         command = line.text.replace(_ADDRESS, served.address)
+        command = command.replace(_HTTP, address_of(served))
         if re.search(r"\bID\b", command):
             command = re.sub(r"\bID\b", "@last", command) + " --force" * ("-o " in command)
         if serve := _SERVE.search(command):
@@ -109,6 +116,8 @@ def _run(command: str, folder: Path, environment: Mapping[str, str]) -> None:
 def _serve(command: str, folder: Path, environment: Mapping[str, str]) -> None:
     """Start a server on ports of its own, and end it once it serves."""
     ports = f" --listen 127.0.0.1:{free_port()} --metrics 127.0.0.1:{free_port()}"
+    if "--http" in command:
+        ports += f" --http 127.0.0.1:{free_port()}"
     with subprocess.Popen(
         ["/usr/bin/env", "--default-signal=INT", *shlex.split(command + ports)],
         cwd=folder,

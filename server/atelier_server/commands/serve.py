@@ -12,6 +12,7 @@ import click
 from atelier_server.commands.configuration_options import UnusableError, config_option
 
 if TYPE_CHECKING:
+    from atelier_server import app
     from atelier_server.config.settings import Settings
 
 
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     "--listen",
     metavar="ADDRESS",
     help="Address of the gRPC server: HOST:PORT, [IPV6]:PORT or unix:PATH.",
+)
+@click.option(
+    "--http",
+    metavar="ADDRESS",
+    help="HTTP address (as above) of the same calls, for browsers and curl.",
 )
 @click.option(
     "--metrics",
@@ -64,6 +70,7 @@ if TYPE_CHECKING:
 def serve(  # noqa: PLR0917 (named by click)
     path: Path | None,
     listen: str | None,
+    http: str | None,
     metrics: str | None,
     data_dir: Path | None,
     engines: tuple[str, ...],
@@ -85,6 +92,7 @@ def serve(  # noqa: PLR0917 (named by click)
             only_engines=engines,
             log={"level": log_level, "format": log_format},
             listen=listen,
+            http=http,
             metrics=metrics,
             data_dir=data_dir,
             testing=testing,
@@ -112,15 +120,17 @@ def _configure_log(settings: Settings) -> bool:
     return form == "console"
 
 
-def _greet(settings: Settings, address: str, metrics: str | None) -> None:
+def _greet(settings: Settings, addresses: app.Addresses) -> None:
     """Say to people what is loading, and what to do next."""
     from atelier_server.version import VERSION  # noqa: PLC0415 (see serve)
 
+    address, metrics = addresses.grpc, addresses.metrics
     engines = ", ".join(f"{name} ({engine.type})" for name, engine in settings.engines.items())
     at = "" if address.endswith(":50051") else f" --server {address}"
     lines = [
         f"atelier {VERSION} serves on {address}; the data is in {settings.data_dir.expanduser()}",
         f"loading: {engines}",
+        f"HTTP: {addresses.http}" if addresses.http else "",
         f"metrics: http://{metrics}/metrics, health: http://{metrics}/readyz" if metrics else "",
         f'next, in another terminal: atelier generate "a red apple"{at}; atelier engines{at}',
     ]

@@ -33,6 +33,10 @@ def as_scope(name: str) -> Scope:
 TENANT_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 Tenant = Annotated[str, StringConstraints(pattern=f"^{TENANT_PATTERN}$")]
 """Name of a tenant."""
+Origin = Annotated[
+    str, StringConstraints(pattern=r"^(\*|https?://[A-Za-z0-9.\[\]:-]+)$", max_length=253 + 16)
+]
+"""Scheme, host and port of web pages, as browsers write them (RFC 6454), or `*` for those of all."""
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
@@ -40,7 +44,7 @@ Algorithm = Literal[
 
 
 class TlsSettings(Section):
-    """TLS of the gRPC address. The files are read again when they change; those that are wrong change nothing."""
+    """TLS of `listen` and `http`. The files are read again when they change; those that are wrong change nothing."""
 
     certificate: Path = Field(
         description="PEM file of the server's certificate, followed by those between it and its authority."

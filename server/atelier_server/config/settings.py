@@ -15,9 +15,11 @@ from atelier_engines.config import MAX_PAUSE_SECONDS, MAX_WAIT_SECONDS, Section
 from atelier_server.config.artifact_settings import ArtifactSettings
 from atelier_server.config.engine_settings import EngineSettings, Name, list_currencies
 from atelier_server.config.limit_settings import LimitSettings
+from atelier_server.config.log_settings import LogSettings
 from atelier_server.config.routing_rules import RoutingRule
 from atelier_server.config.security_settings import (
     AuthSettings,
+    Origin,
     Tenant,
     TenantSettings,
     TlsSettings,
@@ -152,23 +154,6 @@ class OutputSettings(Section):
     )
 
 
-class LogSettings(Section):
-    """Logging, to standard error."""
-
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Minimum level that is logged."
-    )
-    format: Literal["auto", "json", "console"] = Field(
-        "auto",
-        description="json: one JSON object a line; console: readable lines; auto: console on a terminal, else json.",
-    )
-    audit: Path | None = Field(
-        None,
-        description="File to which each call that acts on something, or that is refused, adds a JSON line: who did "
-        "what to which generation, artifact or engine. It is opened again when it was moved away. Null: none.",
-    )
-
-
 class Settings(Section):
     """Top level of the configuration."""
 
@@ -183,13 +168,22 @@ class Settings(Section):
         description="HTTP address of /metrics, /healthz and /readyz, as for `listen`; null disables it. "
         "A request has 10 s, and there are at most 32 at a time.",
     )
+    http: Address | None = Field(
+        None,
+        description="Address, as for `listen`, where the same calls are answered over HTTP as Connect and gRPC-Web, "
+        "for browsers, curl and clients without gRPC; null disables it. See [HTTP](http.md).",
+    )
+    http_origins: tuple[Origin, ...] = Field(
+        (),
+        description="Origins of web pages that browsers let call `http`, such as https://studio.example; `*` for all.",
+    )
     health_listen: Address | None = Field(
         None,
         description="Another address, as for `listen`, with grpc.health.v1 alone, without TLS and without keys: for "
         "probes; null disables it.",
     )
     tls: TlsSettings | None = Field(
-        None, description="TLS of the address `listen`; null for plain text. See below."
+        None, description="TLS of `listen` and `http`; null for plain text. See below."
     )
     auth: AuthSettings | None = Field(
         None,
@@ -209,8 +203,8 @@ class Settings(Section):
     )
     allow_insecure: bool = Field(
         default=False,
-        description="Allow `listen` at an address that other machines can reach without both TLS and callers that "
-        "prove who they are, and `metrics` at such an address.",
+        description="Allow `listen` and `http` at addresses that other machines can reach without both TLS and callers "
+        "that prove who they are, and `metrics` at such an address.",
     )
     data_dir: Path = Field(
         Path("~/.local/share/atelier"),

@@ -21,8 +21,9 @@ _UNIX = "unix:"
 def check_places(settings: Settings) -> Iterator[Finding]:
     """The addresses to listen on, and the data directory with its free space."""
     yield _check_address("listen", settings.listen)
-    if settings.metrics is not None:
-        yield _check_address("metrics", settings.metrics)
+    for key, address in (("http", settings.http), ("metrics", settings.metrics)):
+        if address is not None:
+            yield _check_address(key, address)
     yield from _check_directory(settings.data_dir.expanduser())
 
 

@@ -1,7 +1,8 @@
-"""Credentials of the gRPC address, from files that may be replaced while the server runs."""
+"""Credentials of the addresses of gRPC and HTTP, from files that may be replaced while the server runs."""
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,27 @@ class ServerTls:
     """The certificate with its key, and the authorities of clients."""
     credentials: grpc.ServerCredentials
     """They show the newest certificate in every handshake; connections that stand are not touched."""
+    paths: Sequence[Path]
+    """Files of the certificate, of its key, and of the authorities of clients if they must show a certificate."""
+
+    def make_context(self) -> ssl.SSLContext:
+        """The same for a server of HTTP.
+
+        Raises:
+            OSError: the files cannot be read any more.
+        """
+        context = _load_context(self.paths)
+        shown = self.certificates.value
+
+        def refresh(connection: ssl.SSLObject, _name: str, _context: ssl.SSLContext) -> None:
+            """Called in every handshake."""
+            nonlocal context, shown
+            if self.certificates.value is not shown:
+                context, shown = _load_context(self.paths), self.certificates.value
+            connection.context = context
+
+        context.sni_callback = refresh
+        return context
 
 
 def open_tls(settings: TlsSettings) -> ServerTls:
@@ -43,7 +65,17 @@ def open_tls(settings: TlsSettings) -> ServerTls:
         _follow(certificates),  # type: ignore[arg-type]  # grpc's types lack the None that it allows
         require_client_authentication=requires_client,
     )
-    return ServerTls(certificates=certificates, credentials=credentials)
+    return ServerTls(certificates=certificates, credentials=credentials, paths=tuple(paths))
+
+
+def _load_context(paths: Sequence[Path]) -> ssl.SSLContext:
+    certificate, key, *authorities = paths
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    if authorities:
+        context.load_verify_locations(authorities[0])
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 def _follow(

@@ -20,6 +20,7 @@ from atelier_server.config.limit_settings import LimitSettings
 from atelier_server.config.security_settings import TenantLimits
 from atelier_server.errors import AddressInUseError
 from atelier_server.rpc.answer_memory import AnswerMemory
+from atelier_server.rpc.connect.http_server import HttpServer
 from atelier_server.rpc.health import Health
 from atelier_server.rpc.interceptors.audit import AuditLog
 from atelier_server.rpc.interceptors.authenticate import (
@@ -89,7 +90,8 @@ class GrpcServer:
     """The gRPC server with all services."""
 
     _server: aio.Server
-    _interceptors: InterceptorChain
+    interceptors: InterceptorChain
+    """What every call passes, over HTTP too."""
     _credentials: grpc.ServerCredentials | None
 
     @classmethod
@@ -128,15 +130,17 @@ class GrpcServer:
         """Answer calls from now on."""
         await self._server.start()
 
-    async def stop(self, grace_seconds: float) -> None:
+    async def stop(self, grace_seconds: float, http: HttpServer | None) -> None:
         """Take no more calls, give those that run the grace period, then end them with a status of ours.
 
-        The library cancels after another grace period what has not taken its status by then.
+        With `http`, the same there. The libraries cancel after another grace period what has not taken its status.
         """
-        stopping = asyncio.create_task(self._server.stop(2 * grace_seconds))
-        await asyncio.wait([stopping], timeout=grace_seconds)
-        self._interceptors.end_calls()
-        await stopping
+        stopping = [asyncio.create_task(self._server.stop(2 * grace_seconds))]
+        if http is not None:
+            stopping.append(asyncio.create_task(http.stop()))
+        await asyncio.wait(stopping, timeout=grace_seconds)
+        self.interceptors.end_calls()
+        await asyncio.gather(*stopping)
 
 
 @asynccontextmanager

@@ -179,7 +179,7 @@ class InterceptorChain(aio.ServerInterceptor):
         serialize = partial(_serialize, handler.response_serializer)
         if handler.response_streaming:
             serialize = partial(self._serialize_once, serialize)
-        responding = wrap(behavior, serialize, partial(self._make_call, service, form))
+        responding = wrap(behavior, serialize, partial(self.admit, service, form))
         if handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(responding, response_serializer=serialize)
         return grpc.stream_unary_rpc_method_handler(responding, response_serializer=serialize)
@@ -195,51 +195,63 @@ class InterceptorChain(aio.ServerInterceptor):
             self._last_sent = (message, serialize(message))
         return self._last_sent[1]
 
-    def _wrap_function(self, behavior: Any, serialize: _Serialize, make_call: _CallFactory) -> Any:  # noqa: ANN401 (any message in and out)
+    def _wrap_function(self, behavior: Any, serialize: _Serialize, admit: _Admit) -> Any:  # noqa: ANN401 (any message in and out)
         async def respond(_: object, context: Context) -> object:
-            call = make_call(context)
+            accepted = AcceptedGeneration()
             try:
-                set_current(call)
-                async with self._intercept(call, context) as changed:
-                    with self._count(changed, context):
-                        async with aclosing(call.request):
-                            # No name keeps the request: it is gone when the behaviour lets go of it.
-                            answer = await behavior(await _receive(changed), context)
-                        return None if answer is None else await _send(changed, serialize(answer))
+                async with admit(context, accepted) as call:
+                    async with aclosing(call.request):
+                        # No name keeps the request: it is gone when the behaviour lets go of it.
+                        answer = await behavior(await receive(call), context)
+                    return None if answer is None else await _send(call, serialize(answer))
             except aio.AbortError:  # the handler has set its status itself
                 raise
             except Exception as error:  # noqa: BLE001 (every error becomes a status)
-                status = convert_error(error, call.accepted)
+                status = convert_error(error, accepted)
             return await context.abort(status.code, status.message, status.trailers)
 
         return respond
 
-    def _wrap_generator(self, behavior: Any, serialize: _Serialize, make_call: _CallFactory) -> Any:  # noqa: ANN401 (any message in and out)
+    def _wrap_generator(self, behavior: Any, serialize: _Serialize, admit: _Admit) -> Any:  # noqa: ANN401 (any message in and out)
         async def respond(_: object, context: Context) -> AsyncGenerator[object]:
-            call = make_call(context)
+            accepted = AcceptedGeneration()
             try:
-                set_current(call)
-                async with self._intercept(call, context) as changed:
-                    with self._count(changed, context):
-                        async with (
-                            aclosing(call.request),
-                            aclosing(behavior(await _receive(changed), context)) as responses,
-                        ):
-                            async for response in responses:
-                                data = serialize(response)
-                                yield await call.answer.send_next(changed.caller.tenant, data)
-                                call.answer.let_go()
+                async with (
+                    admit(context, accepted) as call,
+                    aclosing(call.request),
+                    aclosing(behavior(await receive(call), context)) as responses,
+                ):
+                    async for response in responses:
+                        data = serialize(response)
+                        yield await call.answer.send_next(call.caller.tenant, data)
+                        call.answer.let_go()
             except aio.AbortError:  # the handler has set its status itself
                 raise
             except Exception as error:  # noqa: BLE001 (every error becomes a status)
-                status = convert_error(error, call.accepted)
+                status = convert_error(error, accepted)
             else:
                 return
             await context.abort(status.code, status.message, status.trailers)
 
         return respond
 
-    def _make_call(self, service: str, form: RequestForm, context: Context) -> Call:
+    @asynccontextmanager
+    async def admit(
+        self, service: str, form: RequestForm, context: Context, accepted: AcceptedGeneration
+    ) -> AsyncGenerator[Call]:
+        """The call, inside all interceptors and counted; its request is received in the context, by `receive`.
+
+        What is raised in the context passes the interceptors. `accepted` learns the generation of the call.
+        """
+        call = self._make_call(service, form, context, accepted)
+        set_current(call)
+        async with self._intercept(call, context) as changed:
+            with self._count(changed, context):
+                yield changed
+
+    def _make_call(
+        self, service: str, form: RequestForm, context: Context, accepted: AcceptedGeneration
+    ) -> Call:
         remaining: Any = context.time_remaining()  # None without a deadline, unlike its type says
         metadata = context.invocation_metadata() or ()
         return Call(
@@ -247,6 +259,7 @@ class InterceptorChain(aio.ServerInterceptor):
             method=form.method,
             request=IncomingRequest(form, context, self._memory),
             answer=OutgoingAnswer(context, self._answers),
+            accepted=accepted,
             deadline=None if remaining is None else time.monotonic() + remaining,
             trace_context={
                 key: value
@@ -263,11 +276,12 @@ class InterceptorChain(aio.ServerInterceptor):
         return RunningCall(self._running, peer)
 
 
-_CallFactory: TypeAlias = "Callable[[Context], Call]"
+_Admit: TypeAlias = "Callable[[Context, AcceptedGeneration], AbstractAsyncContextManager[Call]]"
 _Serialize: TypeAlias = "Callable[[object], bytes]"
 
 
-async def _receive(call: Call) -> object:
+async def receive(call: Call) -> object:
+    """The request of an admitted call, or the stream of them."""
     return await call.request.receive(call.caller.tenant)
 
 

@@ -23,7 +23,8 @@ from atelier_server.errors import (
 
 _log = logging.getLogger(__name__)
 _DOMAIN = "atelier"
-_DETAILS = "grpc-status-details-bin"
+DETAILS = "grpc-status-details-bin"
+"""The trailer that has the google.rpc.Status."""
 _PUSHBACK = "grpc-retry-pushback-ms"
 _MAX_PUSHBACK_SECONDS = 10.0
 # Trailers must stay below the 8 KiB that clients accept. They contain the message twice: once with three
@@ -72,7 +73,7 @@ def convert_error(error: Exception, accepted: AcceptedGeneration) -> Status:
         packed.Pack(detail)
         details.append(packed)
     status = status_pb2.Status(code=code.value[0], message=message, details=details)
-    trailers: list[tuple[str, str | bytes]] = [(_DETAILS, status.SerializeToString())]
+    trailers: list[tuple[str, str | bytes]] = [(DETAILS, status.SerializeToString())]
     if (pushback := _pushback(error, accepted)) is not None:
         trailers.append((_PUSHBACK, pushback))
     return Status(code=code, message=message, trailers=tuple(trailers))

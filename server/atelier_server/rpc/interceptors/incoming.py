@@ -86,10 +86,20 @@ class IncomingRequest:
         self._form, self._context, self._memory = form, context, memory
         self._held: Held | None = None
         self._stream: AsyncGenerator[object] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self.request_id = ""
         """The id that the request carries; empty if it has none, or until it has been received."""
         self.target = ""
         """What the request names: a generation, an artifact or an engine; likewise."""
+
+    async def reserve(self, tenant: str) -> None:
+        """Hold memory for a request that arrives before `receive` is called, and end the call if it does not arrive.
+
+        Raises:
+            RequestMemoryError: there is none.
+        """
+        await self._hold(tenant).take(self._memory.message_bytes)
+        self._start_timer()
 
     async def receive(self, tenant: str) -> object:
         """The request, or the stream of requests, of which each is received as it is asked for.
@@ -97,11 +107,11 @@ class IncomingRequest:
         Raises:
             ServiceError: there is no memory for it, it is missing, too large or not a message; from a stream later.
         """
-        self._held = self._memory.hold(tenant, _KINDS.get(self._form.method, Kind.SHORT))
+        held = self._hold(tenant)
         if self._form.is_stream:
-            self._stream = self._receive_all(self._held)
+            self._stream = self._receive_all(held)
             return self._stream
-        request = await self._receive_next(self._held)
+        request = await self._receive_next(held)
         if request is None:
             await asyncio.sleep(_CANCELLATION_SECONDS)  # ends here if the call was cancelled
             raise InvalidRequestError([Violation("request", "is missing")])
@@ -124,6 +134,7 @@ class IncomingRequest:
         """Receive nothing more, and let go."""
         if self._stream is not None:
             await self._stream.aclose()
+        self._stop_timer()
         self.let_go()
 
     async def _receive_all(self, held: Held) -> AsyncGenerator[object]:
@@ -134,17 +145,31 @@ class IncomingRequest:
 
     async def _receive_next(self, held: Held) -> object:
         """The next message; None if there are no more."""
-        await held.take(self._memory.message_bytes)
-        self._timer = asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, self._lose_patience)
+        if not held.size:  # else it is reserved
+            await held.take(self._memory.message_bytes)
+            self._start_timer()
         try:
             data = await self._context.read()
         finally:
-            self._timer.cancel()
+            self._stop_timer()
         if data is aio.EOF:
             held.shrink(0)
             return None
         held.shrink(len(data))
         return self._form.parse(data)
+
+    def _hold(self, tenant: str) -> Held:
+        if self._held is None:
+            self._held = self._memory.hold(tenant, _KINDS.get(self._form.method, Kind.SHORT))
+        return self._held
+
+    def _start_timer(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, self._lose_patience)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _lose_patience(self) -> None:
         """End the call, whose message does not arrive, if others wait for its memory; look again later if not."""

@@ -1,0 +1,1 @@
+"""The Connect protocol and gRPC-Web over HTTP: for browsers, curl, and clients without gRPC."""

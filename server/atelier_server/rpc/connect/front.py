@@ -1,0 +1,160 @@
+"""What stands in front of the Connect application: origins of browsers, hosts, and answers in words to odd requests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+from connectrpc.errors import ConnectError
+from google.protobuf.descriptor import MethodDescriptor
+
+from atelier_engines.addresses import is_local
+from atelier_server.config.settings import Settings
+from atelier_server.rpc.connect.application import METHODS, PREFIX, ConnectApplication
+from atelier_server.rpc.interceptors.chain import InterceptorChain
+from atelier_server.rpc.service import GenerationService
+
+_log = logging.getLogger(__name__)
+
+Scope: TypeAlias = "Mapping[str, Any]"
+Receive: TypeAlias = "Callable[[], Awaitable[Any]]"
+Send: TypeAlias = "Callable[[Any], Awaitable[None]]"
+Application: TypeAlias = "Callable[[Any, Any, Any], Awaitable[None]]"
+_Headers: TypeAlias = "list[tuple[bytes, bytes]]"
+
+_NO_CONTENT = 204
+_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+_ALLOWED = (
+    *("authorization", "connect-protocol-version", "connect-timeout-ms", "content-type"),
+    *("grpc-timeout", "traceparent", "tracestate", "x-grpc-web", "x-user-agent"),
+)
+"""Headers that a page may send."""
+_READABLE = (
+    *("atelier-server-version", "grpc-message", "grpc-retry-pushback-ms", "grpc-status"),
+    *("grpc-status-details-bin", "trailer-grpc-retry-pushback-ms"),
+)
+"""Headers that a page may read."""
+_PREFLIGHT = (
+    (b"access-control-allow-methods", b"POST"),
+    (b"access-control-allow-headers", ", ".join(_ALLOWED).encode()),
+    (b"access-control-max-age", b"7200"),
+)
+_EXPOSED = (b"access-control-expose-headers", ", ".join(_READABLE).encode())
+_WEB = ("application/grpc-web", "application/grpc-web+proto", "application/grpc-web+json")
+_UNARY = frozenset({"application/json", "application/proto", *_WEB})
+_STREAM = frozenset({"application/connect+json", "application/connect+proto", *_WEB})
+
+
+@dataclass(frozen=True, slots=True)
+class _Rejection:
+    """The answer to a request that is no call."""
+
+    status: int
+    text: str
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """An ASGI application that passes on what is a call, and answers everything else."""
+
+    application: Application
+    origins: frozenset[str]
+    """Origins of pages that browsers let call; `*` for every page."""
+    only_local_hosts: bool
+    """Whether the request must name this machine as the host: a page whose name was made to point here does not."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        sender = self._add_cors(send, headers.get(b"origin"))
+        if (rejection := self._reject(scope, headers)) is not None:
+            await _answer(sender, rejection)
+            return
+        try:
+            await self.application(scope, receive, sender)
+        except (
+            asyncio.CancelledError
+        ):  # the server stops, or has ended the call; the answer has been tried
+            _log.debug("http_call_cancelled")
+        except ConnectError:  # its caller has left
+            _log.debug("http_call_lost")
+
+    def _reject(self, scope: Scope, headers: Mapping[bytes, str]) -> _Rejection | None:
+        """The answer to a request that is no call; None for one that is."""
+        host = headers.get(b"host", "")
+        if self.only_local_hosts and not self._is_known(host):
+            return _Rejection(421, f"this server answers as localhost, not as {host!r}\n")
+        if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
+            return _Rejection(_NO_CONTENT, "", _PREFLIGHT)
+        method = METHODS.get(scope["path"].removeprefix(PREFIX))
+        if not scope["path"].startswith(PREFIX) or method is None:
+            names = ", ".join(METHODS)
+            return _Rejection(404, f"not found; POST {PREFIX}NAME with one of {names}\n")
+        return _reject_call(scope, headers, method)
+
+    def _is_known(self, host: str) -> bool:
+        """Whether the host is this machine, or that of a page that may call."""
+        name = urlsplit(f"//{host}").hostname
+        return name in _LOCAL_HOSTS or any(name == urlsplit(one).hostname for one in self.origins)
+
+    def _add_cors(self, send: Send, origin: str | None) -> Send:
+        """Send with the headers that let a page of this origin read the answer, if it may."""
+        if not self.origins or origin is None:
+            return send
+        added: _Headers = [(b"vary", b"origin")]
+        if "*" in self.origins or origin in self.origins:
+            added += [(b"access-control-allow-origin", origin.encode("latin-1")), _EXPOSED]
+
+        async def send_with_headers(message: Any) -> None:  # noqa: ANN401 (an event of ASGI)
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *added]}
+            await send(message)
+
+        return send_with_headers
+
+
+def make_front(
+    settings: Settings, service: GenerationService, interceptors: InterceptorChain
+) -> Front:
+    """The application of the HTTP port."""
+    application = ConnectApplication(service, interceptors, settings.limits.max_message_bytes)
+    is_open = settings.auth is None and settings.http is not None and is_local(settings.http)
+    return Front(application, frozenset(settings.http_origins), only_local_hosts=is_open)
+
+
+def _is_utf8(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    try:
+        for name, value in headers:
+            name.decode(), value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _reject_call(
+    scope: Scope, headers: Mapping[bytes, str], method: MethodDescriptor
+) -> _Rejection | None:
+    """The answer to what is no call of this method, although it has its path."""
+    if scope["method"] != "POST":
+        return _Rejection(405, "use POST\n", ((b"allow", b"POST"),))
+    accepted = _STREAM if method.client_streaming or method.server_streaming else _UNARY
+    if headers.get(b"content-type", "").partition(";")[0].strip().lower() not in accepted:
+        return _Rejection(415, f"set content-type to one of {', '.join(sorted(accepted))}\n")
+    if not _is_utf8(scope["headers"]):
+        return _Rejection(400, "headers must be UTF-8\n")
+    return None
+
+
+async def _answer(send: Send, rejection: _Rejection) -> None:
+    body = rejection.text.encode()
+    headers = list(rejection.headers)
+    if rejection.status != _NO_CONTENT:
+        headers.append((b"content-length", b"%d" % len(body)))
+        headers.append((b"content-type", b"text/plain; charset=utf-8"))
+    await send({"type": "http.response.start", "status": rejection.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
