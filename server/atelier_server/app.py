@@ -18,6 +18,7 @@ from atelier_engines.local.cpu import configure_threads
 from atelier_server.assembly import Service, assemble
 from atelier_server.config.configuration_files import ConfigurationError
 from atelier_server.config.settings import Settings
+from atelier_server.config.trace_environment import wants_traces
 from atelier_server.config.warnings import find_warnings
 from atelier_server.data_directory import lock_data_directory
 from atelier_server.engines.supervisor import EngineSupervisor
@@ -28,6 +29,7 @@ from atelier_server.reloading import reload_periodically
 from atelier_server.rpc.connect.http_server import HttpServer
 from atelier_server.rpc.server import serve_health
 from atelier_server.sweep import sweep_periodically
+from atelier_server.tracing.exporter import exporting
 
 _log = logging.getLogger(__name__)
 _GRACE_SECONDS = (
@@ -82,6 +84,7 @@ async def running(settings: Settings, on_start: OnStart | None = None) -> AsyncG
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(lock_data_directory(settings.data_dir))
+        stack.enter_context(exporting(wanted=wants_traces()))
         if settings.threads is not None:
             configure_threads(settings.threads)
         service = await assemble(settings, stack)

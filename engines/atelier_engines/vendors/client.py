@@ -19,6 +19,7 @@ from atelier_engines.errors import (
     EngineFailedError,
     EngineUnavailableError,
 )
+from atelier_engines.http_calls import note_call
 from atelier_engines.media import Encoded
 from atelier_engines.retrying import RetryableError, retry
 from atelier_engines.task import JSON
@@ -179,11 +180,13 @@ class VendorClient:
         paid: bool,
     ) -> Response:
         try:
-            async with (
-                asyncio.timeout(self.response_timeout_seconds),
-                client.stream(method, url, **content) as stream,
-            ):
-                response = await responses.read(stream, limit=self.max_response_bytes)
+            with note_call(self.name, method) as call:
+                async with (
+                    asyncio.timeout(self.response_timeout_seconds),
+                    client.stream(method, url, **content) as stream,
+                ):
+                    call.status = stream.status_code
+                    response = await responses.read(stream, limit=self.max_response_bytes)
         except responses.ResponseTooLargeError as error:
             what = f"of more than {self.max_response_bytes} bytes"
             raise errors.invalid_response(self.name, what, paid=paid) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,6 +16,7 @@ from atelier_engines.capabilities import CancelSupport, Capabilities
 from atelier_engines.closing import Closing, Stop
 from atelier_engines.errors import EngineError
 from atelier_engines.event import Charge, Stage, Step
+from atelier_engines.http_calls import HttpCall
 from atelier_engines.media import Encoded
 from atelier_engines.task import ImageTask, Task
 from atelier_server.admission.decide import Decider
@@ -76,6 +77,8 @@ class Attempt:
     """Address of the instance that runs it, where the engine has several."""
     has_job: bool = False
     """Whether a job at a remote service is known."""
+    http_calls: Sequence[HttpCall] = ()
+    """Requests that the engine sent to its service, where somebody wants a trace."""
     last_snapshot: Event = field(default_factory=Event)
     """Progress at the end of the attempt; set by `record_end`."""
 

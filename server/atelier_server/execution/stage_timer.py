@@ -9,12 +9,16 @@ from google.protobuf.duration_pb2 import Duration
 from atelier.v1 import generation_pb2 as pb
 from atelier_server.metrics import STAGE_SECONDS, histogram
 
+_MAX_INTERVALS = 256  # kept of one attempt, for traces
+
 
 class StageTimer:
     """Measures consecutive stages; the times of a stage that repeats are added up."""
 
     def __init__(self) -> None:
         """Start outside any stage."""
+        self.intervals: list[tuple[str, float, float]] = []
+        """The first stages in their order, each with its start and end by `time.perf_counter`."""
         self._seconds: dict[str, float] = {}
         self._stage = ""
         self._started_at = self._stage_started_at = time.perf_counter()
@@ -23,6 +27,11 @@ class StageTimer:
     def stage(self) -> str:
         """Name of the current stage; empty outside any."""
         return self._stage
+
+    @property
+    def started_at(self) -> float:
+        """When the timer was made, by `time.perf_counter`."""
+        return self._started_at
 
     @property
     def total_seconds(self) -> float:
@@ -36,6 +45,8 @@ class StageTimer:
             self._seconds[self._stage] = (
                 self._seconds.get(self._stage, 0.0) + now - self._stage_started_at
             )
+            if len(self.intervals) < _MAX_INTERVALS:
+                self.intervals.append((self._stage, self._stage_started_at, now))
         self._stage, self._stage_started_at = stage, now
 
     def record_timings(self, engine: str) -> list[pb.Timing]:

@@ -8,6 +8,7 @@ from typing import assert_never
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_server.metrics import MEMORY_BYTES, OUTPUTS, STEPS, counter, histogram
 from atelier_server.store.protocol import Claim
+from atelier_server.tracing.trace_context import find_trace
 
 
 def describe_claim(claim: Claim) -> Mapping[str, object]:
@@ -18,6 +19,7 @@ def describe_claim(claim: Claim) -> Mapping[str, object]:
         "tenant": claim.metadata.tenant,
         "engine": claim.generation.engine,
         "attempt": claim.attempt,
+        "trace": find_trace(claim.metadata.trace_context, claim.generation.id).text,
     }
 
 

@@ -16,6 +16,7 @@ from atelier_engines import event as engine_event
 from atelier_engines import validation
 from atelier_engines.closing import Closing, announce
 from atelier_engines.errors import InvalidTaskError, UnsupportedError
+from atelier_engines.http_calls import collect_calls
 from atelier_engines.media import Encoded, Input, Media, Samples
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.wrappers.caching import set_cache_tenant
@@ -33,6 +34,7 @@ from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.engines.task_codec import decode_task, encode_task
 from atelier_server.errors import StorageError, UnsupportedTaskError
 from atelier_server.execution.attempt import Attempt, AttemptFinalizer
+from atelier_server.execution.attempt_trace import export_attempt
 from atelier_server.execution.audio_finishing import finish_audio
 from atelier_server.execution.cancelled_jobs import CancelledJobs
 from atelier_server.execution.canvas_runs import run_on_canvas
@@ -43,6 +45,7 @@ from atelier_server.execution.work_summary import describe_claim
 from atelier_server.logs import log_fields
 from atelier_server.metrics import EAGER_RUNS, REUSED_OUTPUTS, counter
 from atelier_server.store.protocol import Claim, ClaimLostError, Store
+from atelier_server.tracing.exporter import find_exporter
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = 1.0  # between attempts to claim from a store that raises
@@ -110,6 +113,8 @@ class Worker:
         except Exception as error:  # noqa: BLE001 (the worker goes on with the next generation)
             _log.exception("result_not_recorded")
             await self.finalizer.fail_or_leave(Attempt.start(attempt.claim), error)
+        finally:
+            export_attempt(attempt)
 
     async def _supervise(self, attempt: Attempt) -> None:
         """Execute until done, cancelled, or out of time; then record the result."""
@@ -167,6 +172,8 @@ class Worker:
         attempt.begun = True
         attempt.closing = Closing()
         announce(attempt.closing)
+        if find_exporter() is not None:
+            attempt.http_calls = collect_calls()
         set_cache_tenant(claim.caller)
         async with (
             EventWriter(self.store, self.storage, attempt) as log,

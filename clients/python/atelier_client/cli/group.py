@@ -29,6 +29,7 @@ _OWN = {
     "resume": "queues",
     "show": "show",
     "top": "top",
+    "trace": "trace",
     "vary": "vary",
     "watch": "watch",
 }

@@ -23,6 +23,7 @@ from atelier_server.rpc.interceptors.incoming import IncomingRequest, RequestFor
 from atelier_server.rpc.interceptors.outgoing import OutgoingAnswer
 from atelier_server.rpc.interceptors.running_calls import RunningCall, RunningCalls
 from atelier_server.rpc.request_memory import RequestMemory
+from atelier_server.tracing.trace_context import find_trace
 
 Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -105,6 +106,8 @@ def _describe_current() -> Mapping[str, object]:
         "request_id": call.request.request_id or call.accepted.request_id,
     }
     generation = call.accepted.generation_id
+    if generation or call.trace_context:
+        fields["trace"] = find_trace(call.trace_context, generation).text
     return {**fields, "generation": generation} if generation else fields
 
 

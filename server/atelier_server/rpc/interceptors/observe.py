@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterator
 from types import TracebackType
 
 import grpc
 from grpc import aio
 
+from atelier_server.clock import current_timestamp
 from atelier_server.errors import GenerationFailedError, ServiceError
 from atelier_server.metrics import (
     GRPC_HANDLED,
@@ -21,6 +23,9 @@ from atelier_server.metrics import (
 )
 from atelier_server.rpc.interceptors.chain import Call, Context
 from atelier_server.rpc.interceptors.errors import find_code
+from atelier_server.tracing.exporter import find_exporter
+from atelier_server.tracing.spans import Span, Value, find_generation_span_id
+from atelier_server.tracing.trace_context import find_trace
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +56,37 @@ class CallObserver:
         if isinstance(error, ServiceError) and not isinstance(error, GenerationFailedError):
             counter(REJECTIONS, error.reason).inc()
         histogram(GRPC_SECONDS, call.service, call.method).observe(seconds)
+        if (exporter := find_exporter()) is not None:
+            exporter.export(_build_span(call, code, seconds))
         _log.debug("call_finished", extra={"code": code.name, "seconds": round(seconds, 6)})
+
+
+def _build_span(call: Call, code: grpc.StatusCode, seconds: float) -> Iterator[Span]:
+    """The span of a call that has just ended, if it belongs to a trace: of its caller, or of its generation."""
+    generation = call.accepted.generation_id
+    if not generation and not call.trace_context:
+        return
+    trace = find_trace(call.trace_context, generation)
+    whole = find_generation_span_id(generation) if generation else 0
+    ended = current_timestamp().ToNanoseconds()
+    attributes: dict[str, Value] = {
+        "rpc.system": "grpc",
+        "rpc.service": call.service,
+        "rpc.method": call.method,
+        "rpc.grpc.status_code": int(code.value[0]),
+    }
+    if generation:
+        attributes["atelier.generation"] = generation
+    yield Span(
+        name=f"{call.service}/{call.method}",
+        trace=trace,
+        parent_id=trace.caller_span_id or whole,
+        start_ns=ended - int(seconds * 1e9),
+        end_ns=ended,
+        kind="server",
+        attributes=attributes,
+        error="" if code is grpc.StatusCode.OK else code.name,
+    )
 
 
 def find_end(error: BaseException | None, call: Call, context: Context) -> grpc.StatusCode:
