@@ -64,7 +64,7 @@
 
 {{/* Keys of services must be ${NAME}, from a secret. Call with (dict "value" … "path" … "inside" false). */}}
 {{- define "atelier.validateSecrets" -}}
-{{- $secrets := list "access_key_id" "api_key" "headers" "password" "secret_access_key" "secret_inputs" "token" -}}
+{{- $secrets := list "access_key_id" "api_key" "dsn" "headers" "password" "secret_access_key" "secret_inputs" "token" -}}
 {{- if kindIs "map" .value -}}
 {{- range $key, $value := .value -}}
 {{- if and (or $.inside (has $key $secrets)) (kindIs "string" $value) (ne $value "") (not (contains "${" $value)) -}}
