@@ -37,5 +37,5 @@ def test_bars_stay_within_their_columns(total: float) -> None:
         Interval(name="  a-stage-with-a-long-name", start=total, seconds=0.0),
     ]
     lines = list(draw_waterfall(intervals))
-    assert {line.rindex(" s") - len(line[:57].rstrip()) >= 0 for line in lines} == {True}
-    assert all(line[57:].count("█") == 0 and "█" in line[:57] for line in lines)
+    assert {line.rindex(" s") - len(line[:47].rstrip()) >= 0 for line in lines} == {True}
+    assert all(line[47:].count("█") == 0 and "█" in line[:47] for line in lines)

@@ -17,7 +17,7 @@ from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connection_options
 from atelier_client.results import Generation, Timing
 
-_BAR_WIDTH = 40
+_BAR_WIDTH = 30
 _NAME_WIDTH = 16
 
 
