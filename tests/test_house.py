@@ -42,6 +42,7 @@ WALL_CLOCK_READERS = {
     "server/store/sql/rows.py": "converts the date at which something expires into steady time",
     "server/store/sql/sql_store.py": "dates the end of an attempt that is released",
     "server/store/sql/usage.py": "the day (UTC) of a quota",
+    "server/rpc/interceptors/observe.py": "dates the spans of traces",
     "server/rpc/interceptors/audit.py": "dates what callers did",
     "server/sweep.py": "compares with the dates of files",
 }
