@@ -209,6 +209,14 @@ class TooLargeError(ServiceError):
 
     reason = "TOO_LARGE"
 
+    @classmethod
+    def of_upload(cls, max_bytes: int) -> TooLargeError:
+        """The error of an upload over a limit; it says what to change."""
+        return cls(
+            f"an upload may have at most {max_bytes} bytes: send a smaller file, or raise limits.max_upload_bytes of "
+            "the server"
+        )
+
 
 class RequestMemoryError(ServiceError):
     """Requests that arrive take all the memory that there is for them."""

@@ -51,9 +51,10 @@ def files_in(folder: Path) -> list[str]:
 async def test_what_was_decided_is_told_once(served: RunningServer, folder: Path) -> None:
     """The id, the engine that nobody named, and each value that was clamped or ignored, before the progress."""
     task = ("a bell", *SMALL, "--guidance", "99", "--strength", "0.5")
-    made, named = await asyncio.gather(
+    made, named, quiet = await asyncio.gather(
         generate(served, folder, *task),
         generate(served, folder, *task, "--engine", "sketch", "--quiet"),
+        generate(served, folder, *task, "--quiet"),
     )
     told = made.err.splitlines()
     assert re.fullmatch(r"id [0-9a-z]{26}", told[0])
@@ -64,6 +65,7 @@ async def test_what_was_decided_is_told_once(served: RunningServer, folder: Path
     ]
     assert not any("engine" in line for line in told[4:])
     assert named.err.splitlines() == told[2:4]
+    assert quiet.err.splitlines() == told[2:4]
 
 
 async def test_a_fallback_is_told_with_its_reason(served: RunningServer, folder: Path) -> None:

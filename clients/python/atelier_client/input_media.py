@@ -27,7 +27,7 @@ class InputMedia:
         """The media of a task by their places, small enough for one request.
 
         Raises:
-            InvalidRequestError: media cannot be read; it names their place.
+            InvalidRequestError: media cannot be read, or the server takes no such upload; it names their place.
         """
         places: dict[str, Resolved] = {}
         for place, source in iterate_media(task):
@@ -38,7 +38,7 @@ class InputMedia:
         ):
             for place, data in places.items():
                 if isinstance(data, bytes):
-                    places[place] = yield from self._upload(data)
+                    places[place] = yield from self._upload(place, data)
         return places
 
     def _read(self, place: str, source: Media) -> Operation[Resolved]:
@@ -52,9 +52,12 @@ class InputMedia:
         self._resolved[id(source)] = (source, resolved)
         return resolved
 
-    def _upload(self, data: bytes) -> Operation[ArtifactId]:
+    def _upload(self, place: str, data: bytes) -> Operation[ArtifactId]:
         if data not in self._uploaded:
-            artifact = yield from upload_bytes(data, "", self._policy)
+            try:
+                artifact = yield from upload_bytes(data, "", self._policy)
+            except InvalidRequestError as error:
+                raise invalid_value(place, str(error)) from error
             self._uploaded[data] = ArtifactId(artifact.id)
         return self._uploaded[data]
 

@@ -45,6 +45,7 @@ REASONS: Mapping[str, type[AtelierError]] = {
     "MODEL_MISSING": errors.GenerationFailedError,
     "TASK_FAILED": errors.GenerationFailedError,
     "POISONED": errors.GenerationFailedError,
+    "TOO_LARGE": errors.InvalidRequestError,
     "TOO_MANY_BYTES": errors.UnavailableError,
 }
 """Reason to error, where several errors share a status code."""

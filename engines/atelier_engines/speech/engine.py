@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from functools import partial
@@ -18,7 +18,7 @@ from atelier_engines.errors import (
     ModelMissingError,
     UnsupportedError,
 )
-from atelier_engines.event import Event, Output, Stage, Step
+from atelier_engines.event import Event, Note, Output, Stage, Step
 from atelier_engines.media import Samples
 from atelier_engines.options import parse_options
 from atelier_engines.speech.capabilities import SAMPLE_RATE, build_capabilities
@@ -28,7 +28,9 @@ from atelier_engines.task import AudioTask, Task
 from atelier_engines.threads import Emit, result_from_thread, stream_from_thread
 
 if TYPE_CHECKING:
-    from atelier_engines.speech.voice import Voice
+    from atelier_engines.speech.voice import ReadText, Voice
+
+_MAX_UNSAID = 10
 
 
 class SpeechEngine:
@@ -131,15 +133,45 @@ def _load() -> Voice:
 def _say(voice: Voice, task: AudioTask, speed: float, emit: Emit) -> None:
     """Say the prompt sentence by sentence; each `emit` is a cancellation point."""
     emit(Stage(name="read"))
-    sentences = voice.read(task.prompt)
-    if not sentences:
-        raise InvalidTaskError("prompt", _NOTHING_TO_SAY)
+    text = _read(voice, task.prompt)
+    sentences = text.sentences
     emit(Stage(name="speak"))
     parts = []
     for index, part in enumerate(voice.say(sentences, speed=speed, seed=task.seed), start=1):
         parts.append(part)
         emit(Step(index=index, total=len(sentences)))
-    emit(Output(media=_finish(np.concatenate(parts)), seed=task.seed))
+    media = _finish(np.concatenate(parts))
+    emit(Output(media=media, seed=task.seed, notes=_describe_unsaid(text.unsaid)))
+
+
+def _read(voice: Voice, prompt: str) -> ReadText:
+    """The prompt as the voice reads it.
+
+    Raises:
+        InvalidTaskError: it has no word that the voice can say, or the reader fails on it.
+    """
+    try:
+        text = voice.read(prompt)
+    except Exception as error:
+        raise InvalidTaskError(
+            "prompt",
+            f"the voice cannot read it ({type(error).__name__}: {error}): write it in plain words",
+        ) from error
+    if not text.sentences:
+        raise InvalidTaskError("prompt", _NOTHING_TO_SAY)
+    return text
+
+
+def _describe_unsaid(words: Sequence[str]) -> tuple[Note, ...]:
+    """Say which words the voice left out, at least in part."""
+    if not words:
+        return ()
+    shown = ", ".join(repr(word) for word in words[:_MAX_UNSAID])
+    more = len(words) - _MAX_UNSAID
+    rest = f" and {more} more" if more > 0 else ""
+    return (
+        Note(field="prompt", text=f"not said, or in part: {shown}{rest}: the voice reads English"),
+    )
 
 
 def _finish(samples: np.ndarray[tuple[int], np.dtype[np.float32]]) -> Samples:

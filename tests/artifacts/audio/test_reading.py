@@ -6,6 +6,7 @@ import io
 import struct
 import tracemalloc
 from collections.abc import Mapping
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from atelier_engines.decoding.header import UndecodableError
 from atelier_engines.forwarding.float_wav import encode_wav
 from atelier_engines.media import Samples
 from atelier_engines.task import AudioTask
+from atelier_server.artifacts.audio.checks import check_samples
 from atelier_server.artifacts.audio.reading import (
     AudioHeader,
     decode,
@@ -79,10 +81,16 @@ def without_page(data: bytes) -> bytes:
     return b"".join(b"OggS" + page for page in pages[:3] + pages[4:])
 
 
-def write_silence() -> bytes:
-    """A file of zeros."""
+def unknown_codec() -> bytes:
+    """A WAV file whose extensible header names samples that nobody knows."""
+    data = write("WAVEX", "PCM_24")
+    return patched(data, data.index(b"fmt ") + 8 + 30, b"\xff")
+
+
+def write_constant(value: float) -> bytes:
+    """A file of one value."""
     file = io.BytesIO()
-    soundfile.write(file, np.zeros((1000, 1)), 44100, format="WAV")
+    soundfile.write(file, np.full((1000, 1), value), 44100, format="WAV")
     return file.getvalue()
 
 
@@ -111,9 +119,16 @@ READ: Mapping[str, tuple[bytes, AudioHeader]] = {
 }
 
 REFUSED: Mapping[str, tuple[bytes, str]] = {
-    "nothing": (b"", "not WAV, FLAC, Ogg Vorbis, Opus or MP3"),
+    "nothing": (b"", "not WAV, FLAC, Ogg Vorbis, Opus or MP3: it is empty"),
     "an image": (b"\x89PNG\r\n\x1a\n" + bytes(64), "not WAV"),
-    "aiff": (write("AIFF", "PCM_16"), "not WAV"),
+    "aiff": (write("AIFF", "PCM_16"), "not WAV.*, but AIFF"),
+    "rf64": (write("RF64", "PCM_16"), "not WAV.*, but RF64; write it as WAV"),
+    "w64": (write("W64", "PCM_16"), "not WAV.*, but Wave64; write it as WAV"),
+    "wav of an unknown codec": (
+        unknown_codec(),
+        "samples of an unknown kind, 0100.*: write it as PCM",
+    ),
+    "one value": (write_constant(1.0), "is silent: all of its samples have one value"),
     "webp": (b"RIFF\x10\0\0\0WEBPVP8 " + bytes(64), "not WAV"),
     "adpcm": (write("WAV", "IMA_ADPCM"), "IMA_ADPCM samples is not read; send WAV"),
     "no samples": (write("WAV", "PCM_16", seconds=0), "has no samples"),
@@ -148,8 +163,8 @@ REFUSED: Mapping[str, tuple[bytes, str]] = {
         MP3.replace(b"Xing", bytes(4)).replace(b"Info", bytes(4)),
         "has no header with its length",
     ),
-    "silence": (write_silence(), "is silent: no sample is above -80 dB"),
-    "mp3 with a hole": (patched(MP3, len(MP3) // 2, bytes(300)), "damaged"),
+    "silence": (write_constant(0.0), "is silent: no sample is above -80 dB"),
+    "mp3 with a hole": (patched(MP3, len(MP3) // 2, bytes(300)), "damaged: it has 7 frames of 21"),
     **{
         f"truncated {name}": (data[: len(data) * 2 // 3], "truncated")
         for name, data in (("wav", WAV), ("flac", FLAC), ("mp3", MP3))
@@ -213,6 +228,36 @@ def test_samples_above_full_scale_are_lowered() -> None:
     soundfile.write(file, 4 * tone(44100, 1), 44100, format="WAV", subtype="FLOAT")
     made = decode(file.getvalue(), read_header(file.getvalue()))
     assert np.abs(made.array - 2 * tone(44100, 1)).max() <= 1e-6
+
+
+def test_clipped_audio_is_lowered() -> None:
+    """An engine that keeps it would be blamed for it; a loud tone is left as it is."""
+    loud, file = np.sign(tone(44100, 1)), io.BytesIO()
+    soundfile.write(file, loud, 44100, format="WAV", subtype="FLOAT")
+    made = decode(file.getvalue(), read_header(file.getvalue()))
+    assert np.abs(made.array - 10 ** (-1 / 20) * loud).max() <= 1e-6
+    check_samples(made.array)
+    file = io.BytesIO()
+    soundfile.write(file, 2 * tone(44100, 1), 44100, format="WAV", subtype="FLOAT")
+    made = decode(file.getvalue(), read_header(file.getvalue()))
+    assert np.abs(made.array).max() > 0.999
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        MP3 + bytes(3000),
+        b"ID3\4\0\0\0\0\1\0" + bytes(128) + MP3 + b"TAG" + bytes(125),
+        patched(MP3, len(MP3) // 2, bytes(300)),
+        MP3[: len(MP3) // 2],
+    ],
+    ids=["zeros after it", "tags", "hole", "truncated"],
+)
+def test_the_decoder_of_mp3_says_nothing(data: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    """It writes its warnings into the log of the server as they are, from C."""
+    with suppress(UndecodableError):
+        assert decode(data, read_header(data)).array.shape == (22050, 2)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("rate", [8000, 44100, 48000])

@@ -13,9 +13,10 @@ pytest.importorskip("hibari", reason="the extra `speech` is not installed")
 from atelier_engines.conformance import EngineConformance
 from atelier_engines.engine import Engine
 from atelier_engines.errors import InvalidTaskError
-from atelier_engines.event import Stage, Step
+from atelier_engines.event import Output, Stage, Step
 from atelier_engines.speech import ENGINE
 from atelier_engines.speech.config import SpeechConfig
+from atelier_engines.speech.text import break_long_words, split_phonemes
 from atelier_engines.task import AudioTask
 from tests.engines.audio_clips import clip, events, task
 from tests.server.test_imports import modules_after
@@ -87,11 +88,59 @@ async def test_each_sentence_is_a_step(engine: Engine) -> None:
     assert steps == [(index, 4) for index in range(1, 5)]
 
 
-@pytest.mark.parametrize("nothing", [" ", "日本語", "😀", "- - -"])
+@pytest.mark.parametrize(
+    "nothing", [" ", "日本語", "😀", "- - -", ".", "?! ...", "…", "“,”", "(", "'", "[x](/./)"]
+)
 async def test_a_prompt_without_words_is_refused(engine: Engine, nothing: str) -> None:
     """It is not silence."""
     with pytest.raises(InvalidTaskError, match="it reads English"):
         await clip(engine, words(nothing))
+
+
+@pytest.mark.parametrize("word", ["abcdefgh", "a-b.c/d1"])
+async def test_a_long_word_is_said_to_its_end(engine: Engine, word: str) -> None:
+    """Five times as much takes about five times as long; the package alone stops after 24 letters."""
+    short, long = [len(await clip(engine, words(word * count))) for count in (3, 15)]
+    assert 3 < long / short < 7
+
+
+async def test_a_number_without_a_name_is_said_digit_by_digit(engine: Engine) -> None:
+    """The package alone fails on it."""
+    spelled = await clip(engine, words(" ".join("1" * 37)))
+    assert np.array_equal(await clip(engine, words("1" * 37)), spelled)
+
+
+@pytest.mark.parametrize("prompt", ["a1" * 1000, "x" * 2000, "9" * 2000, "aB" * 1000, "so " * 600])
+def test_what_the_reader_gets_and_gives_is_bounded(prompt: str) -> None:
+    """Time and memory grow with both; nothing is left out."""
+    broken = break_long_words(prompt)
+    assert broken.replace(" ", "") == prompt.replace(" ", "")
+    assert all(len(word) <= 40 or word.isalpha() for word in broken.split())
+    parts = list(split_phonemes(prompt))
+    assert max(map(len, parts)) <= 400
+    assert "".join(parts).replace(" ", "") == prompt.replace(" ", "")
+
+
+async def test_digits_of_other_scripts_are_numbers(engine: Engine) -> None:
+    """Also those of scripts that do not count by tens."""
+    assert np.array_equal(await clip(engine, words("room ፩")), await clip(engine, words("room 1")))
+
+
+async def test_words_that_are_not_said_are_told(engine: Engine) -> None:
+    """With the others said."""
+    (output,) = [
+        event
+        for event in await events(engine, words("hello 日本語, 你好"))
+        if isinstance(event, Output)
+    ]
+    (note,) = output.notes
+    assert note.field == "prompt"
+    assert "'日本語', '你好'" in note.text
+    assert not [
+        event.notes
+        for event in await events(engine, words("hello"))
+        if isinstance(event, Output) and event.notes
+    ]
 
 
 async def test_a_voice_that_is_loaded_on_demand_is_the_same() -> None:

@@ -18,21 +18,23 @@ _MAX_VALUE_LENGTH = 60
 class ReceiptNotes:
     """Prints each note once, also when the receipt is shown again with more in it."""
 
-    def __init__(self, task: ImageTask | AudioTask) -> None:
-        """Tell of this task, as it was requested."""
+    def __init__(self, task: ImageTask | AudioTask, *, quiet: bool) -> None:
+        """Tell of this task, as it was requested; `quiet` only what was changed."""
         self._task = task
+        self._quiet = quiet
         self._printed: set[str] = set()
 
     def show(self, generation: Generation) -> None:
         """Print the notes that are new."""
-        for note in describe_receipt(generation, self._task):
+        origin = () if self._quiet else _describe_origin(generation)
+        for note in (*origin, *_describe_changes(generation, self._task)):
             if note not in self._printed:
                 self._printed.add(note)
                 click.echo(strip_control_characters(note), err=True)
 
 
-def describe_receipt(generation: Generation, task: ImageTask | AudioTask) -> Iterator[str]:
-    """A line on the engine unless the request named it, one on what was made before, and one on each changed value."""
+def _describe_origin(generation: Generation) -> Iterator[str]:
+    """A line on the engine unless the request named it, and one on what was made before."""
     if generation.receipt is None:
         return
     selection = generation.receipt.selection
@@ -41,6 +43,12 @@ def describe_receipt(generation: Generation, task: ImageTask | AudioTask) -> Ite
     if reuse := generation.receipt.reuse:
         alike = f"similarity {reuse.similarity:.2f}"
         yield f"made before, of {_shorten(reuse.prompt)!r} ({alike}); give a seed for a new one"
+
+
+def _describe_changes(generation: Generation, task: ImageTask | AudioTask) -> Iterator[str]:
+    """A line on each value that was changed."""
+    if generation.receipt is None:
+        return
     for parameter in generation.receipt.parameters:
         if change := _describe_change(parameter):
             yield f"{parameter.name} {change}: {parameter.explanation}"

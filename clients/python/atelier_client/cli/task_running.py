@@ -71,9 +71,12 @@ def run_options(command: Callable[..., int | None]) -> Callable[..., int | None]
         metavar="FILE",
         help="Save a spectrogram of the audio as a PNG, too.",
     )(collect)
-    collect = click.option("-q", "--quiet", is_flag=True, help="Show neither the id nor progress.")(
-        collect
-    )
+    collect = click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        help="Show neither the id nor progress, nor how the engine was chosen.",
+    )(collect)
     collect = click.option(
         "--detach", is_flag=True, help="Return once it is accepted; see `watch`."
     )(collect)
@@ -97,7 +100,7 @@ def run_task(
     check_spectrogram(run.spectrogram, task, detach=run.detach)
     handle_interruptions()
     refuse_unknown_fields(client, task, keywords)
-    notes = ReceiptNotes(task)
+    notes = ReceiptNotes(task, quiet=run.quiet)
     accepted = submit_when_loaded(client, task, keywords)
     if run.detach:
         _print_accepted(accepted, notes, as_json=run.as_json)

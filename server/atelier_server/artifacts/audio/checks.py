@@ -36,6 +36,12 @@ def check_samples(array: Floats) -> None:
         raise EngineFailedError(f"the engine made clipped audio: {share:.0f} % is at full scale")
 
 
+def is_clipped(array: Floats) -> bool:
+    """Whether it is so clipped that `check_samples` would refuse it."""
+    counts = (_count_clipped(block) for block in iterate_blocks(array))
+    return sum(counts) > _MAX_CLIPPED * array.size
+
+
 def check_length(length: int, expected: int, sample_rate: int) -> None:
     """Return if the audio is long enough, or so nearly that silence may be added.
 

@@ -6,7 +6,6 @@ libsndfile reads more formats, some of them rare; no file reaches it that does n
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,9 @@ from atelier_engines.decoding.header import UndecodableError
 from atelier_engines.media import Samples
 from atelier_server.artifacts.audio import mp3, ogg
 from atelier_server.artifacts.audio.blocks import BLOCK_SAMPLES, Floats
+from atelier_server.artifacts.audio.checks import is_clipped
+from atelier_server.artifacts.audio.other_files import KNOWN, describe_other
+from atelier_server.artifacts.audio.wav import find_wav_fault
 
 MAX_INPUT_SECONDS = 600.0
 """The longest audio that is read."""
@@ -31,11 +33,8 @@ _SUBTYPES = {
 }
 """What is read, by container as libsndfile names both."""
 _MEDIA_TYPES = {"WAV": "audio/wav", "FLAC": "audio/flac", "OGG": "audio/ogg", "MP3": "audio/mpeg"}
-_KNOWN = "WAV, FLAC, Ogg Vorbis, Opus or MP3"
 _SILENCE = 1e-4  # -80 dB, below which audio that an engine makes is a failure, too
-_CHUNK = struct.Struct("<4sI")
-_STREAMED = 0x7FFFF000
-"""From here on the size of a chunk of samples says that it was not known: writers into pipes cannot go back."""
+_LOWERED = 10 ** (-1 / 20)
 _MP3_SYNC = 0xE0  # the upper three bits of the second byte; the first has all
 _UNKNOWN_LENGTH = 2**62
 
@@ -71,19 +70,22 @@ def read_header(data: bytes) -> AudioHeader:
             rate than 8 to 192 kHz, or with samples that are no numbers.
     """
     with _open(data) as file:
-        samples, peak = 0, 0.0
+        samples = 0
+        low, high = np.full(file.channels, np.inf), np.full(file.channels, -np.inf)
         for block in _iterate_blocks(file):
             samples += len(block)
-            peak = max(peak, float(np.abs(block).max()))
+            low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
         if not samples:
             raise UndecodableError("the audio file has no samples")
-        if peak < _SILENCE:
+        if max(high.max(), -low.min()) < _SILENCE:
             raise UndecodableError("the audio file is silent: no sample is above -80 dB")
+        if (high - low).max() < _SILENCE:
+            raise UndecodableError("the audio file is silent: all of its samples have one value")
         return AudioHeader(samples=samples, sample_rate=file.samplerate, channels=file.channels)
 
 
 def decode(data: bytes, header: AudioHeader) -> Samples:
-    """The samples of a file that has this header; lowered, if any is above full scale.
+    """The samples of a file that has this header; lowered, if any is above full scale or many are clipped.
 
     Raises:
         UndecodableError: as `read_header`.
@@ -98,6 +100,8 @@ def decode(data: bytes, header: AudioHeader) -> Samples:
     if peak > 1.0:
         array /= np.float32(peak)
         np.clip(array, -1.0, 1.0, out=array)
+    if is_clipped(array):  # what an engine makes of it is no fault of the engine's
+        array *= np.float32(_LOWERED)
     return Samples(array=array, sample_rate=header.sample_rate)
 
 
@@ -110,9 +114,11 @@ def _open(data: bytes) -> Generator[soundfile.SoundFile]:
     """
     container = _detect_container(data)
     if container is None:
-        raise UndecodableError(f"not {_KNOWN}")
+        raise UndecodableError(describe_other(data))
     if fault := _find_fault(data, container):
         raise UndecodableError(f"the {container} file {fault}")
+    if container == "MP3" and isinstance(frames := mp3.find_frames(data), mp3.Mp3Frames):
+        data = mp3.cut_out(data, frames)
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             _check_header(file, container)
@@ -125,7 +131,7 @@ def _check_header(file: soundfile.SoundFile, container: str) -> None:
     form = file.format.removesuffix("EX")  # WAVEX is WAV with an extensible header
     if form != container or file.subtype not in _SUBTYPES[container]:
         raise UndecodableError(
-            f"a {file.format} file with {file.subtype} samples is not read; send {_KNOWN}"
+            f"a {file.format} file with {file.subtype} samples is not read; send {KNOWN}"
         )
     if file.channels > _MAX_CHANNELS:
         raise UndecodableError(f"audio may have one or two channels, not {file.channels}: mix them")
@@ -177,21 +183,11 @@ def _find_fault(data: bytes, container: str) -> str:
     """What is wrong with the file, where libsndfile would read what there is; empty for nothing."""
     match container:
         case "WAV":
-            return "" if _is_wav_whole(data) else "is truncated: it ends before its samples do"
+            return find_wav_fault(data)
         case "OGG":
             return ogg.find_fault(data)
         case "MP3":
-            return mp3.find_fault(data)
+            found = mp3.find_frames(data)
+            return found if isinstance(found, str) else ""
         case _:
             return ""
-
-
-def _is_wav_whole(data: bytes) -> bool:
-    start = 12
-    while start + _CHUNK.size <= len(data):
-        name, size = _CHUNK.unpack_from(data, start)
-        start += _CHUNK.size
-        if name == b"data":
-            return bool(size >= _STREAMED or start + size <= len(data))
-        start += size + size % 2
-    return False

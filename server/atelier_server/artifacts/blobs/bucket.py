@@ -154,8 +154,7 @@ class BucketBlobStore:
         async for chunk in chunks:
             size += len(chunk)
             if size > max_bytes:
-                msg = f"an artifact may have at most {max_bytes} bytes"
-                raise TooLargeError(msg)
+                raise TooLargeError.of_upload(max_bytes)
             digest.update(chunk)
             with _translate_faults(size=size):
                 await self._run(partial(spool.write, chunk))

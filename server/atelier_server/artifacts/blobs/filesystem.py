@@ -127,8 +127,7 @@ class FileBlobStore:
             async for chunk in chunks:
                 size += len(chunk)
                 if size > max_bytes:
-                    msg = f"an artifact may have at most {max_bytes} bytes"
-                    raise TooLargeError(msg)
+                    raise TooLargeError.of_upload(max_bytes)
                 digest.update(chunk)
                 with _translate_faults():
                     await result_from_thread(partial(file.write, chunk))
