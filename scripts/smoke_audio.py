@@ -15,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from atelier_engines import registry
 from atelier_engines.engine import Engine
+from atelier_engines.errors import EngineError
 from atelier_engines.event import Output
 from atelier_engines.media import Samples
 from atelier_engines.task import AudioTask
@@ -36,17 +38,34 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     parser.add_argument("-o", "--output", type=Path, default=Path("clip.wav"))
     options = parser.parse_args(arguments)
+    if any("=" not in item for item in options.settings):
+        parser.error("--set takes KEY=VALUE")
     settings = dict(item.split("=", 1) for item in options.settings)
     if options.accept_license:
         settings["accept_license"] = "true"
-    engine_type = registry.load(options.type)
-    engine = engine_type.create(engine_type.config.model_validate(settings))
-    made = asyncio.run(make_clip(engine, options.prompt, options.seconds))
+    engine = create_engine(options.type, settings)
+    try:
+        made = asyncio.run(make_clip(engine, options.prompt, options.seconds))
+    except EngineError as error:
+        sys.exit(f"error: {error}")
     write_wav(options.output, made)
     frames, peak = len(made.array), float(np.abs(made.array).max())
     print(f"{options.output}: {frames} frames at {made.sample_rate} Hz, peak {peak:.3f}")
     if frames != round(options.seconds * made.sample_rate) or not peak > QUIETEST:
         sys.exit("the clip has the wrong length, or is silent")
+
+
+def create_engine(name: str, settings: dict[str, str]) -> Engine:
+    """The engine of a type, with these settings; exits with what is wrong with them."""
+    if name not in registry.engine_types():
+        sys.exit(f"error: no engine type {name!r}; there are {', '.join(registry.engine_types())}")
+    engine_type = registry.load(name)
+    try:
+        config = engine_type.config.model_validate(settings)
+    except ValidationError as error:
+        wrong = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        sys.exit(f"error: {'; '.join(wrong)}")
+    return engine_type.create(config)
 
 
 async def make_clip(engine: Engine, prompt: str, seconds: float) -> Samples:

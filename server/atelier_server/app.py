@@ -50,8 +50,8 @@ OnStart = Callable[[Settings, Addresses], None]
 """Is told the settings and the addresses, once all are served."""
 
 
-async def serve(settings: Settings, *, on_start: OnStart | None = None) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP, then drain.
+async def serve(settings: Settings, *, on_start: OnStart | None = None) -> NoReturn:
+    """Serve until SIGTERM, SIGINT or SIGHUP, then drain and end the process with 0.
 
     Raises:
         ConfigurationError: an address can be reached by other machines, which is not allowed.
@@ -70,8 +70,7 @@ async def serve(settings: Settings, *, on_start: OnStart | None = None) -> None:
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     async with running(settings, on_start):
         await stop.wait()
-    if len(asyncio.all_tasks()) > 1:
-        _exit_at_once()
+    _exit_at_once()
 
 
 @asynccontextmanager
@@ -198,7 +197,11 @@ async def _stop_engines(supervised: Mapping[EngineSupervisor, asyncio.Task[None]
 
 
 def _exit_at_once() -> NoReturn:
-    """End the process without waiting for the threads of abandoned engines; everything durable is closed."""
+    """End the process; everything durable is closed.
+
+    Python would take seconds to dismantle what engines have loaded, and wait for the threads of those whose start was
+    abandoned.
+    """
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -48,6 +48,13 @@ Code = grpc.StatusCode
         (image_request(task={"style": "unheard"}), "image.style", "unheard"),
         (audio_request(seconds=601), "audio.duration", "0.1 to 600"),
         (audio_request(""), "audio.prompt", "at least 1"),
+        (audio_request("rain\0 and wind"), "audio.prompt", "must not contain NUL"),
+        (image_request("a lamp\0"), "image.prompt", "must not contain NUL"),
+        (
+            image_request(task={"negative_prompt": "\0"}),
+            "image.negative_prompt",
+            "must not contain NUL",
+        ),
     ],
 )
 async def test_a_wrong_field_is_named(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from atelier_engines import validation
-from atelier_engines.capabilities import Capabilities
+from atelier_engines.capabilities import AudioFeature, Capabilities
 from atelier_engines.errors import InvalidTaskError, UnsupportedError
 from atelier_engines.task import Task
 from atelier_server.admission.options import find_option_violations
@@ -44,11 +44,13 @@ def refuse(
 
     If there is none, with what keeps the nearest one from it, unless that is this engine itself.
     """
-    shortfalls = [_find_shortfall(each, resolve) for each in engines]
-    able = [found.engine for found in shortfalls if not found.problems]
-    own = next(found for found in shortfalls if found.engine == engine.name)
-    nearest = min(shortfalls, key=lambda found: found.rank)
-    hint = "" if able or nearest.rank >= own.rank else _describe(nearest)
+    own = _find_shortfall(engine, resolve)
+    fit = _list_fit(engine, error, engines)
+    shortfalls = {each.name: _find_shortfall(each, resolve) for each in fit}
+    able = _prefer_real(each for each in fit if not shortfalls[each.name].problems)
+    others = [shortfalls[name] for name in _prefer_real(fit)]
+    nearest = min([own, *others], key=lambda found: found.rank)
+    hint = "" if able or nearest is own else _describe(nearest)
     if isinstance(error, InvalidRequestError):
         return InvalidRequestError(error.violations, engine.name, able, hint)
     ending = hint or "no engine of this server supports all of this task"
@@ -61,6 +63,32 @@ def refuse(
         "engines": ",".join(able),
     }
     return unsupported
+
+
+def _list_fit(
+    engine: EngineStatus,
+    error: UnsupportedError | InvalidRequestError,
+    engines: Iterable[EngineStatus],
+) -> list[EngineStatus]:
+    """The other engines that would make what was meant: a voice says a description, and others do not speak."""
+    is_image = isinstance(error, UnsupportedError) and error.feature == "image"
+    wants_speech = engine.capabilities.only_speaks and not is_image
+    others = [each for each in engines if each.name != engine.name]
+    if wants_speech:
+        return [each for each in others if _speaks(each)]
+    return [each for each in others if not each.capabilities.only_speaks]
+
+
+def _speaks(engine: EngineStatus) -> bool:
+    audio = engine.capabilities.audio
+    return audio is not None and AudioFeature.SPEECH in audio.features
+
+
+def _prefer_real(engines: Iterable[EngineStatus]) -> list[str]:
+    """The names of the engines, without placeholders unless there is nothing else."""
+    found = list(engines)
+    real = [each.name for each in found if not each.capabilities.placeholder]
+    return real or [each.name for each in found]
 
 
 def explain_fallbacks(fallbacks: Iterable[EngineStatus], resolve: ResolveTask) -> str:

@@ -33,3 +33,20 @@ def test_it_makes_a_clip_and_says_what_it_is(
     assert "13230 frames at 44100 Hz" in said
     with wave.open(str(path), "rb") as file:
         assert (file.getnframes(), file.getnchannels()) == (13230, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["tangoflux"], "set accept_license: true"),
+        (["tango"], "no engine type 'tango'; there are atelier,"),
+        (["tangoflux", "--set", "steps=many"], "steps: "),
+        (["tangoflux", "--accept-license", "--set", "model=/absent"], "/absent"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(arguments: list[str], words: str) -> None:
+    """Not by a traceback."""
+    with pytest.raises(SystemExit, match=words) as raised:
+        smoke_audio.main([*arguments, "--set", "device=cpu", "--set", "download=false"])
+    assert str(raised.value).startswith("error: ")
+    assert len(str(raised.value).splitlines()) == 1
