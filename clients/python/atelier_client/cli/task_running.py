@@ -75,7 +75,7 @@ def run_options(command: Callable[..., int | None]) -> Callable[..., int | None]
         "-q",
         "--quiet",
         is_flag=True,
-        help="Show neither the id nor progress, nor how the engine was chosen.",
+        help="Show neither the id and engine nor progress.",
     )(collect)
     collect = click.option(
         "--detach", is_flag=True, help="Return once it is accepted; see `watch`."
