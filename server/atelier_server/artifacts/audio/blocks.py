@@ -9,6 +9,7 @@ import soxr
 from numpy.typing import NDArray
 
 BLOCK_SAMPLES = 2**16
+"""No more at once: libsndfile's Vorbis encoder puts those of one call on its stack."""
 Floats = NDArray[np.float32]
 """(samples, channels)."""
 

@@ -10,6 +10,8 @@ import numpy as np
 import soundfile
 
 from atelier_engines.media import Encoded, Samples
+from atelier_server.artifacts.audio.blocks import iterate_blocks
+from atelier_server.artifacts.audio.dither import quantize_blocks
 from atelier_server.artifacts.audio.formats import AudioFileFormat
 from atelier_server.artifacts.audio.id3 import build_id3
 from atelier_server.artifacts.audio.ogg import rewrite_ogg
@@ -17,7 +19,6 @@ from atelier_server.artifacts.provenance import Provenance
 
 AI_MARK = "AI-generated"
 """How the comment of each file begins: a mark that programs find, as laws ask for."""
-_BLOCK_SAMPLES = 2**16  # libsndfile's Vorbis encoder puts those of one call on its stack
 _TITLE_LENGTH = 200
 
 
@@ -43,8 +44,9 @@ def encode_audio(samples: Samples, form: AudioFileFormat, provenance: Provenance
             for name, text in tags.items():
                 if text:  # libsndfile refuses an empty one
                     setattr(written, name, text)
-        for start in range(0, len(samples.array), _BLOCK_SAMPLES):
-            written.write(samples.array[start : start + _BLOCK_SAMPLES])
+        to_blocks = quantize_blocks if form.subtype == "PCM_16" else iterate_blocks
+        for block in to_blocks(samples.array):
+            written.write(block)
     data = file.getvalue()
     if form.container == "OGG":
         serial = zlib.crc32(np.ascontiguousarray(samples.array).data.cast("B"))
