@@ -17,16 +17,23 @@ from tests.server.calls import Stub
 HERE = Path(__file__).parent
 
 
-def install_odd(folder: Path) -> dict[str, str]:
-    """Put the third party's engine into the folder; returns the environment in which it is found."""
-    information = folder / "atelier_odd-1.0.dist-info"
+def install(name: str, folder: Path) -> dict[str, str]:
+    """Put a third party's engine of that type into the folder; returns the environment in which it is found."""
+    information = folder / f"atelier_{name}-1.0.dist-info"
     information.mkdir(parents=True)
     (information / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: atelier-odd\nVersion: 1.0\n"
+        f"Metadata-Version: 2.1\nName: atelier-{name}\nVersion: 1.0\n"
     )
-    (information / "entry_points.txt").write_text("[atelier.engines]\nodd = atelier_odd:ENGINE\n")
-    shutil.copy(HERE / "third_party" / "atelier_odd.py", folder)
+    (information / "entry_points.txt").write_text(
+        f"[atelier.engines]\n{name} = atelier_{name}:ENGINE\n"
+    )
+    shutil.copy(HERE / "third_party" / f"atelier_{name}.py", folder)
     return {"PYTHONPATH": str(folder)}
+
+
+def install_odd(folder: Path) -> dict[str, str]:
+    """`install` the engine that makes trouble."""
+    return install("odd", folder)
 
 
 @pytest.fixture

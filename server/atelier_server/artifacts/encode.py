@@ -31,9 +31,11 @@ from atelier_engines.media import (
     image_from_pixels,
 )
 from atelier_server.artifacts.audio.files import encode_audio
+from atelier_server.artifacts.audio.files_of_engines import decode_unfinished
 from atelier_server.artifacts.audio.finish import Finished, finish
 from atelier_server.artifacts.audio.formats import AUDIO_FORMATS
 from atelier_server.artifacts.audio.plan import Finishing
+from atelier_server.artifacts.audio.reading import AudioHeader
 from atelier_server.artifacts.metadata import build_exif, build_xmp
 from atelier_server.artifacts.provenance import Provenance
 
@@ -107,6 +109,17 @@ class Encoder:
         """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, finish, media, plan)
+
+    async def decode_unfinished(
+        self, media: Encoded, plan: Finishing, asked: task_pb2.AudioFormat.ValueType
+    ) -> Samples | AudioHeader:
+        """As `files_of_engines.decode_unfinished`.
+
+        Raises:
+            EngineFailedError: as there.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, decode_unfinished, media, plan, asked)
 
     def close(self) -> None:
         """Accept nothing more; what is being encoded is finished."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from atelier.v1.generation_pb2 import DISPOSITION_CLAMPED, DISPOSITION_DEFAULTED, Receipt
 from atelier.v1.generation_service_pb2 import GenerateRequest
-from atelier_engines.media import Media, Samples
+from atelier_engines.media import Encoded, Media, Pixels
 from atelier_server.artifacts.audio.finish import Finished
 from atelier_server.artifacts.audio.plan import MAX_TRUE_PEAK_DBTP
+from atelier_server.artifacts.audio.reading import AudioHeader
 from atelier_server.artifacts.encode import Encoder
 from atelier_server.engines.task_codec import decode_finishing
 from atelier_server.errors import UnsupportedTaskError
@@ -17,14 +18,19 @@ _LOUDNESS = "loudness_lufs"
 async def finish_audio(
     encoder: Encoder, media: Media, task: bytes, request: GenerateRequest, receipt: Receipt
 ) -> Media:
-    """The media as the encoded task decided it; images, and files of a remote service, as they are.
+    """The media as the encoded task decided it; images as they are, and files of audio that are so already.
 
     Raises:
-        EngineFailedError: it is no audio, or too little of it.
+        EngineFailedError: it is no audio, or too little of it, or a file that cannot be read.
         UnsupportedTaskError: the request is strict, and its loudness cannot be reached.
     """
-    if not isinstance(media, Samples) or (plan := decode_finishing(task)) is None:
+    if isinstance(media, Pixels) or (plan := decode_finishing(task)) is None:
         return media
+    if isinstance(media, Encoded):
+        found = await encoder.decode_unfinished(media, plan, request.audio.format)
+        if isinstance(found, AudioHeader):
+            return media
+        media = found
     finished = await encoder.finish(media, plan)
     _describe(finished, request, receipt)
     return finished.samples

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import soundfile
@@ -49,6 +49,10 @@ class AudioHeader:
     """Hertz."""
     channels: int
     """1 or 2."""
+    container: str = field(default="", compare=False)
+    """As libsndfile names it: WAV, FLAC, OGG, MP3."""
+    subtype: str = field(default="", compare=False)
+    """The codec or the type of the samples, as libsndfile names it."""
 
     @property
     def seconds(self) -> float:
@@ -81,7 +85,13 @@ def read_header(data: bytes) -> AudioHeader:
             raise UndecodableError("the audio file is silent: no sample is above -80 dB")
         if (high - low).max() < _SILENCE:
             raise UndecodableError("the audio file is silent: all of its samples have one value")
-        return AudioHeader(samples=samples, sample_rate=file.samplerate, channels=file.channels)
+        return AudioHeader(
+            samples=samples,
+            sample_rate=file.samplerate,
+            channels=file.channels,
+            container=file.format.removesuffix("EX"),
+            subtype=file.subtype,
+        )
 
 
 def decode(data: bytes, header: AudioHeader) -> Samples:
