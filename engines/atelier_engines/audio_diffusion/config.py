@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
 
 from atelier_engines.config import Section
 from atelier_engines.local.config import LocalModelConfig, Precision
@@ -51,6 +54,27 @@ class AudioModelConfig(LocalModelConfig):
             "Whether you have read the licence of the weights and accept it; else nothing is downloaded or loaded."
         ),
     )
+    runtime: Literal["torch", "onnx"] = Field(
+        default="torch",
+        description=(
+            "What runs the denoiser and the decoder: `torch`, or `onnx`, which is ONNX Runtime, on the CPU in float32, "
+            "and needs the extra `onnx`. Text encoder and the encoder of audio are run by torch."
+        ),
+    )
+    builds_directory: Path | None = Field(
+        default=None,
+        description=(
+            "Where the networks that `onnx` runs are kept, built once by `atelier build` or at the first start; about "
+            "as large as their weights. Nobody else may write to it. Unset: ~/.cache/atelier/builds."
+        ),
+    )
+    on_missing_build: Literal["build", "fail"] = Field(
+        default="build",
+        description=(
+            "What to do at the start where a network is not built, or its files are not what was built: `build` it "
+            "before the engine is ready, or `fail` until `atelier build` has built it."
+        ),
+    )
     steps: int | None = Field(
         default=None,
         ge=1,
@@ -91,3 +115,17 @@ class AudioModelConfig(LocalModelConfig):
         description="Has tasks without a seed get clips that were made before for the same or a similar prompt. Unset: "
         "every task makes its own clip.",
     )
+
+    @model_validator(mode="after")
+    def _require_what_onnx_can(self) -> Self:
+        if self.runtime == "torch":
+            return self
+        if any(device.startswith("cuda") for device in (self.device, *self.devices)):
+            raise ValueError(
+                "the runtime onnx runs on the CPU: set device to cpu, or runtime to torch"
+            )
+        if self.precision not in ("auto", "float32"):
+            raise ValueError(
+                f"the runtime onnx computes in float32: precision must be float32 or auto, not {self.precision}"
+            )
+        return self

@@ -54,7 +54,7 @@ def _load(
     load: Callable[[], AudioPipeline],
     scheduler: DenoiseScheduler,
 ) -> AudioPipeline:
-    _require_license(config, unloaded)
+    require_license(config, unloaded)
     pipeline = load()
     rows = choose_rows(config.max_batch, pipeline.components.device.type)
     scheduler.configure(pipeline.predict, FairBatcher(lambda *_: rows))
@@ -76,7 +76,7 @@ def _describe(
     return build_capabilities(config, unloaded if pipeline is None else pipeline.model.info)
 
 
-def _require_license(config: AudioModelConfig, unloaded: AudioModelInfo) -> None:
+def require_license(config: AudioModelConfig, unloaded: AudioModelInfo) -> None:
     """Return if the licence is accepted.
 
     Raises:

@@ -16,7 +16,7 @@ from atelier_engines.audio_diffusion.info import AudioModelInfo
 from atelier_engines.audio_diffusion.model import AudioModel
 from atelier_engines.audio_diffusion.pipeline import AudioPipeline
 from atelier_engines.capabilities import Reproducibility
-from atelier_engines.errors import ModelMissingError
+from atelier_engines.errors import EngineUnavailableError, ModelMissingError
 from atelier_engines.event import Event
 from atelier_engines.local import cpu, devices
 from atelier_engines.local.components import EngineComponents
@@ -34,9 +34,13 @@ def open_components(config: AudioModelConfig) -> EngineComponents:
     """Where an engine acquires its components, on the configured device; sets up this thread.
 
     Raises:
-        EngineUnavailableError: the device is absent.
+        EngineUnavailableError: the device is absent, or not one that the runtime runs on.
     """
     device = devices.resolve_device(config.device)
+    if config.runtime == "onnx" and device.type != "cpu":
+        raise EngineUnavailableError(
+            f"the runtime onnx runs on the CPU, not on {device}: set device to cpu, or runtime to torch"
+        )
     torch.set_num_threads(cpu.thread_count())
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers'
     return EngineComponents(
@@ -139,9 +143,10 @@ def describe_reproducibility(config: AudioModelConfig, device: torch.device) -> 
     return Reproducibility.BIT_EXACT if alone else Reproducibility.SAME_ENGINE
 
 
-def list_versions() -> dict[str, str]:
+def list_versions(config: AudioModelConfig) -> dict[str, str]:
     """The versions of the packages that affect the result."""
-    return {name: version(name) for name in _PACKAGES}
+    packages = _PACKAGES if config.runtime == "torch" else (*_PACKAGES, "onnxruntime")
+    return {name: version(name) for name in packages}
 
 
 def warm_up(model: AudioModel) -> AudioPipeline:

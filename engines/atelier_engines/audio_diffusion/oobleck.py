@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
@@ -14,6 +14,8 @@ from atelier_engines.diffusion.runtimes.graphs.graph import Axis, Graph, GraphIn
 from atelier_engines.local.model_cache import Lease
 from atelier_engines.local.torch_module import TorchModule
 
+Run: TypeAlias = Callable[[Mapping[str, torch.Tensor]], torch.Tensor]
+"""Runs a network on its inputs by name."""
 LATENTS = Axis(name="latents", least=1, most=1024, example=9)
 """Of a clip, or of a piece of it."""
 _KERNEL_REACH = 3
@@ -79,13 +81,32 @@ def count_encoder_reach(ratios: Sequence[int]) -> int:
     return math.ceil((reach + hop) / hop)
 
 
+def run_by_torch(graph: Graph, lease: Lease[TorchModule[Any]]) -> Run:
+    """Runs the leased module of a graph."""
+    network = graph.wrap(lease.resident.module)
+
+    def compute(inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        made: torch.Tensor = lease.run(lambda: network(**inputs))
+        return made
+
+    return compute
+
+
 class OobleckCodec:
     """Decodes latents, and encodes samples, on the device that has the autoencoder. For one thread at a time."""
 
-    def __init__(self, lease: Lease[TorchModule[AutoencoderOobleck]], *, max_latents: int) -> None:
-        """Use the leased autoencoder for clips of up to `max_latents`."""
+    def __init__(
+        self,
+        lease: Lease[TorchModule[AutoencoderOobleck]],
+        *,
+        max_latents: int,
+        decode: Run | None = None,
+    ) -> None:
+        """Use the leased autoencoder for clips of up to `max_latents`; `decode` runs the decoder in its place."""
         self._lease = lease
         module: Any = lease.resident.module  # its attributes have no types
+        graph = describe_decoder(int(module.config.decoder_input_channels))
+        self._decode = run_by_torch(graph, lease) if decode is None else decode
         self.channels = int(module.config.audio_channels)
         self.sample_rate = int(module.config.sampling_rate)
         self.codec = LatentCodec(
@@ -97,9 +118,7 @@ class OobleckCodec:
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Samples, (channels, samples), of the latents (1, width, latents)."""
-        network = DecoderGraph(self._lease.resident.module)
-        decoded: torch.Tensor = self._lease.run(lambda: network(latents.float()))
-        return decoded[0]
+        return self._decode({"latents": latents.float()})[0]
 
     def encode(self, wave: torch.Tensor) -> torch.Tensor:
         """Parameters of the distribution of its latents, (1, 2 x width, latents); see AudioModel.encode_audio."""

@@ -14,17 +14,20 @@ from diffusers.models.transformers.stable_audio_transformer import StableAudioDi
 from diffusers.pipelines.stable_audio.modeling_stable_audio import StableAudioProjectionModel
 from transformers import T5EncoderModel
 
-from atelier_engines.audio_diffusion import module_loading
+from atelier_engines.audio_diffusion import module_loading, networks
 from atelier_engines.audio_diffusion.info import AudioModelInfo
-from atelier_engines.audio_diffusion.oobleck import OobleckCodec
+from atelier_engines.audio_diffusion.networks import AudioNetworks
+from atelier_engines.audio_diffusion.oobleck import OobleckCodec, describe_decoder
 from atelier_engines.audio_diffusion.pipeline import AudioPipeline
 from atelier_engines.audio_diffusion.t5_text import T5TextEncoder, load_tokenizer
 from atelier_engines.errors import ModelMissingError
 from atelier_engines.local import errors
 from atelier_engines.local.components import ComponentSpec, EngineComponents
+from atelier_engines.local.load_lock import LOAD_LOCK
 from atelier_engines.local.torch_module import TorchModule
 from atelier_engines.local.weights import safetensors_header
 from atelier_engines.stable_audio.config import StableAudioConfig
+from atelier_engines.stable_audio.denoiser_graph import describe_denoiser
 from atelier_engines.stable_audio.facts import describe_unloaded
 from atelier_engines.stable_audio.model import StableAudioModel
 from atelier_engines.stable_audio.model_folder import StableAudioFiles, find_files
@@ -57,6 +60,39 @@ def load(config: StableAudioConfig) -> AudioPipeline:
         return module_loading.warm_up(replace(model, info=replace(model.info, model=named)))
 
 
+def find_networks(config: StableAudioConfig) -> AudioNetworks:
+    """The networks that a configuration has built, on the CPU.
+
+    Raises:
+        ModelMissingError: a file is absent or broken.
+    """
+    device = torch.device("cpu")
+    with errors.translate_loading(config.model, device):
+        return _list_networks(find_files(config), torch.float32, device)
+
+
+def _list_networks(
+    files: StableAudioFiles, dtype: torch.dtype, device: torch.device
+) -> AudioNetworks:
+    denoiser = _read_config(files.folder / "transformer", StableAudioDiTModel)
+    autoencoder = _read_config(files.folder / "vae", AutoencoderOobleck)
+    return AudioNetworks(
+        denoiser=_specify(files, "transformer", StableAudioDiTModel, dtype, device),
+        denoiser_graph=describe_denoiser(denoiser, dtype),
+        denoiser_settings=denoiser,
+        autoencoder=_specify(files, "vae", AutoencoderOobleck, torch.float32, device),
+        decoder_graph=describe_decoder(int(autoencoder["decoder_input_channels"])),
+        autoencoder_settings=autoencoder,
+    )
+
+
+def _read_config(folder: Path, kind: Any) -> dict[str, Any]:  # noqa: ANN401 (diffusers' classes have no types)
+    """The configuration of a component, with diffusers' defaults for what its file leaves out."""
+    with LOAD_LOCK, torch.device("meta"):
+        made = kind.from_config(kind.load_config(folder, local_files_only=True))
+    return {name: value for name, value in made.config.items() if not name.startswith("_")}
+
+
 def _assemble(
     config: StableAudioConfig, files: StableAudioFiles, components: EngineComponents
 ) -> StableAudioModel:
@@ -67,17 +103,17 @@ def _assemble(
     projection = _specify(
         files, "projection_model", StableAudioProjectionModel, torch.float32, device
     )
-    denoiser = _specify(files, "transformer", StableAudioDiTModel, dtype, device)
-    autoencoder = _specify(files, "vae", AutoencoderOobleck, torch.float32, device)
-    components.require_memory((text_encoder, projection, denoiser, autoencoder))
     tokenizer = load_tokenizer(files.folder / "tokenizer")
-    transformer = components.acquire(denoiser)
-    decoder = OobleckCodec(
-        components.acquire(autoencoder),
-        max_latents=int(transformer.resident.module.config.sample_size),
+    settings = _read_config(files.folder / "transformer", StableAudioDiTModel)
+    loaded = networks.load(
+        config,
+        components,
+        _list_networks(files, dtype, device),
+        (text_encoder, projection),
+        max_latents=int(settings["sample_size"]),
     )
     return StableAudioModel(
-        info=_describe(config, decoder, device),
+        info=_describe(config, loaded.codec, device),
         components=components,
         text=T5TextEncoder(
             tokenizer,
@@ -86,8 +122,9 @@ def _assemble(
             max_tokens=min(_MAX_TOKENS, tokenizer.model_max_length),
         ),
         projection=components.acquire(projection),
-        denoiser=transformer,
-        decoder=decoder,
+        denoiser=loaded.denoise,
+        decoder=loaded.codec,
+        latent_width=int(settings["in_channels"]),
         solver=files.solver,
         dtype=dtype,
     )
@@ -104,7 +141,7 @@ def _describe(
         max_seconds=seconds,
         audible_seconds=seconds,
         reproducibility=module_loading.describe_reproducibility(config, device),
-        versions=module_loading.list_versions(),
+        versions=module_loading.list_versions(config),
     )
 
 

@@ -9,18 +9,16 @@ from dataclasses import dataclass
 
 import torch
 from diffusers.models.autoencoders.autoencoder_oobleck import OobleckDiagonalGaussianDistribution
-from diffusers.models.transformers.stable_audio_transformer import StableAudioDiTModel
 from diffusers.pipelines.stable_audio.modeling_stable_audio import StableAudioProjectionModel
 
 from atelier_engines.audio_diffusion.info import AudioModelInfo
 from atelier_engines.audio_diffusion.model import LatentCodec
-from atelier_engines.audio_diffusion.oobleck import OobleckCodec
+from atelier_engines.audio_diffusion.oobleck import OobleckCodec, Run
 from atelier_engines.audio_diffusion.sampling import Conditioning, ModelInput, NoiseSchedule
 from atelier_engines.audio_diffusion.t5_text import T5TextEncoder
 from atelier_engines.local.components import EngineComponents
 from atelier_engines.local.model_cache import Lease
 from atelier_engines.local.torch_module import TorchModule
-from atelier_engines.stable_audio.denoiser_graph import DenoiserGraph
 from atelier_engines.stable_audio.model_folder import SolverConfig
 from atelier_engines.stable_audio.solver import as_scheduler, create_solver
 from atelier_engines.task import AudioTask
@@ -38,14 +36,16 @@ class StableAudioModel:
     """Encodes prompts."""
     projection: Lease[TorchModule[StableAudioProjectionModel]]
     """Projects texts and durations."""
-    denoiser: Lease[TorchModule[StableAudioDiTModel]]
-    """The denoiser."""
+    denoiser: Run
+    """Runs the denoiser."""
     decoder: OobleckCodec
     """Makes samples of latents, and latents of samples."""
     solver: SolverConfig
     """The noise schedule."""
     dtype: torch.dtype
     """The type that the denoiser computes in."""
+    latent_width: int
+    """Numbers in a latent."""
 
     @property
     def codec(self) -> LatentCodec:
@@ -102,15 +102,13 @@ class StableAudioModel:
 
     def latent_shape(self, count: int) -> tuple[int, ...]:
         """See AudioModel.latent_shape."""
-        return (1, int(self.denoiser.resident.module.config.in_channels), count)
+        return (1, self.latent_width, count)
 
     def denoise(self, inputs: ModelInput, conditioning: Conditioning) -> torch.Tensor:
         """See AudioModel.denoise."""
-        network = DenoiserGraph(self.denoiser.resident.module)
-        prediction: torch.Tensor = self.denoiser.run(
-            lambda: network(inputs.latents.to(self.dtype), inputs.timesteps, **conditioning.rows)
-        )
-        return prediction.float()
+        latents = inputs.latents.to(self.dtype)
+        given = {"latents": latents, "timesteps": inputs.timesteps, **conditioning.rows}
+        return self.denoiser(given).float()
 
     def decode(self, latents: torch.Tensor, start: int, stop: int) -> torch.Tensor:
         """See AudioModel.decode."""

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from atelier_engines.audio_diffusion.build_planning import plan
 from atelier_engines.audio_diffusion.engine import AudioEngine
 from atelier_engines.audio_diffusion.prompt_match_files import list_prompt_match
 from atelier_engines.audio_diffusion.reusing import list_embedder, reuse_clips
 from atelier_engines.audio_diffusion.weights_entries import list_model
+from atelier_engines.builds import BuildPlan
 from atelier_engines.engine import Engine, EngineType
 from atelier_engines.local.device_group import create_for_devices
 from atelier_engines.tangoflux.config import TangoFluxConfig
@@ -21,6 +23,7 @@ from atelier_engines.tangoflux.published_files import find_files
 from atelier_engines.weights import WeightsEntry
 
 if TYPE_CHECKING:
+    from atelier_engines.audio_diffusion.networks import AudioNetworks
     from atelier_engines.audio_diffusion.pipeline import AudioPipeline
 
 
@@ -45,5 +48,18 @@ def list_weights(config: TangoFluxConfig) -> Sequence[WeightsEntry]:
     return [*model, *list_prompt_match(config), *list_embedder(config)]
 
 
-ENGINE = EngineType(config=TangoFluxConfig, create=create_engine, weights=list_weights)
+def plan_builds(config: TangoFluxConfig) -> BuildPlan:
+    """See BuildPlanner."""
+    return plan(config, describe_unloaded(config), partial(_find_networks, config))
+
+
+def _find_networks(config: TangoFluxConfig) -> AudioNetworks:
+    from atelier_engines.tangoflux.loading import find_networks  # noqa: PLC0415  (takes seconds)
+
+    return find_networks(config)
+
+
+ENGINE = EngineType(
+    config=TangoFluxConfig, create=create_engine, weights=list_weights, builds=plan_builds
+)
 """The engine type that the package registers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 from transformers import T5Config, T5EncoderModel
 
-from atelier_engines.audio_diffusion import module_loading
+from atelier_engines.audio_diffusion import module_loading, networks
 from atelier_engines.audio_diffusion.info import AudioModelInfo
-from atelier_engines.audio_diffusion.oobleck import OobleckCodec
+from atelier_engines.audio_diffusion.networks import AudioNetworks
+from atelier_engines.audio_diffusion.oobleck import OobleckCodec, describe_decoder
 from atelier_engines.audio_diffusion.pipeline import AudioPipeline
 from atelier_engines.audio_diffusion.t5_text import T5TextEncoder, load_tokenizer
 from atelier_engines.local import errors
@@ -24,6 +25,7 @@ from atelier_engines.local.torch_module import TorchModule
 from atelier_engines.local.weights import safetensors_header
 from atelier_engines.tangoflux import network
 from atelier_engines.tangoflux.config import TangoFluxConfig
+from atelier_engines.tangoflux.denoiser_graph import describe_denoiser
 from atelier_engines.tangoflux.facts import SAMPLE_RATE, describe_unloaded
 from atelier_engines.tangoflux.model import TangoFluxModel
 from atelier_engines.tangoflux.published_files import TangoFluxFiles, find_files
@@ -60,18 +62,33 @@ def load(config: TangoFluxConfig) -> AudioPipeline:
         return module_loading.warm_up(replace(model, info=info))
 
 
+def find_networks(config: TangoFluxConfig) -> AudioNetworks:
+    """The networks that a configuration has built, on the CPU.
+
+    Raises:
+        ModelMissingError: a file is absent or broken.
+    """
+    device = torch.device("cpu")
+    with errors.translate_loading(config.model, device):
+        return _Parts(find_files(config), device, torch.float32).networks()
+
+
 def _assemble(
     config: TangoFluxConfig, files: TangoFluxFiles, components: EngineComponents
 ) -> TangoFluxModel:
     dtype = module_loading.choose_dtype(config, components.device)
-    parts = _Parts(files, components, dtype)
-    specs = (parts.text_encoder(), parts.conditioner(), parts.denoiser(), parts.autoencoder())
-    components.require_memory(specs)
-    text_encoder, conditioner, denoiser, autoencoder = specs
+    parts = _Parts(files, components.device, dtype)
+    text_encoder, conditioner = parts.text_encoder(), parts.conditioner()
     tokenizer = load_tokenizer(files.text_encoder)
-    decoder = OobleckCodec(components.acquire(autoencoder), max_latents=files.network.audio_seq_len)
+    loaded = networks.load(
+        config,
+        components,
+        parts.networks(),
+        (text_encoder, conditioner),
+        max_latents=files.network.audio_seq_len,
+    )
     return TangoFluxModel(
-        info=_describe(config, files, decoder, components.device),
+        info=_describe(config, files, loaded.codec, components.device),
         components=components,
         text=T5TextEncoder(
             tokenizer,
@@ -80,8 +97,8 @@ def _assemble(
             max_tokens=min(_MAX_TOKENS, tokenizer.model_max_length),
         ),
         conditioner=components.acquire(conditioner),
-        denoiser=components.acquire(denoiser),
-        decoder=decoder,
+        denoiser=loaded.denoise,
+        decoder=loaded.codec,
         dtype=dtype,
         latent_width=files.network.in_channels,
     )
@@ -95,7 +112,7 @@ def _describe(
         max_seconds=float(files.network.max_duration),
         audible_seconds=decoder.codec.max_latents * decoder.codec.hop / SAMPLE_RATE,
         reproducibility=module_loading.describe_reproducibility(config, device),
-        versions=module_loading.list_versions(),
+        versions=module_loading.list_versions(config),
     )
 
 
@@ -116,11 +133,9 @@ class _Source:
 class _Parts:
     """The specifications of a model's components."""
 
-    def __init__(
-        self, files: TangoFluxFiles, components: EngineComponents, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, files: TangoFluxFiles, device: torch.device, dtype: torch.dtype) -> None:
         self._files = files
-        self._device = components.device
+        self._device = device
         self._dtype = dtype
         self._text_config = T5Config.from_pretrained(files.text_encoder, local_files_only=True)
 
@@ -150,7 +165,21 @@ class _Parts:
             torch.float32,
         )
 
-    def denoiser(self) -> ComponentSpec[TorchModule[FluxTransformer2DModel]]:
+    def networks(self) -> AudioNetworks:
+        """Denoiser and autoencoder."""
+        shape = self._read_shape()
+        return AudioNetworks(
+            denoiser=self._denoiser(),
+            denoiser_graph=describe_denoiser(
+                self._files.network, self._text_config.d_model, self._dtype
+            ),
+            denoiser_settings=self._files.network.model_dump(),
+            autoencoder=self._autoencoder(shape),
+            decoder_graph=describe_decoder(shape.latent_width),
+            autoencoder_settings=asdict(shape),
+        )
+
+    def _denoiser(self) -> ComponentSpec[TorchModule[FluxTransformer2DModel]]:
         """The denoiser, which runs at every step."""
         return self._specify(
             "transformer",
@@ -160,13 +189,17 @@ class _Parts:
             runs_every_step=True,
         )
 
-    def autoencoder(self) -> ComponentSpec[TorchModule[AutoencoderOobleck]]:
+    def _read_shape(self) -> network.OobleckShape:
+        found = safetensors_header.read(self._files.autoencoder).items()
+        return network.read_shape({name: one.shape for name, one in found})
+
+    def _autoencoder(
+        self, shape: network.OobleckShape
+    ) -> ComponentSpec[TorchModule[AutoencoderOobleck]]:
         """The autoencoder, always in float32."""
-        path = self._files.autoencoder
-        shapes = {name: one.shape for name, one in safetensors_header.read(path).items()}
-        shape = network.read_shape(shapes)
+        source = _Source(path=self._files.autoencoder)
         return self._specify(
-            "vae", lambda: network.create_autoencoder(shape), _Source(path=path), torch.float32
+            "vae", lambda: network.create_autoencoder(shape), source, torch.float32
         )
 
     def _specify(

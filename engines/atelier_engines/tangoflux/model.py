@@ -10,20 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_oobleck import OobleckDiagonalGaussianDistribution
-from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
     FlowMatchEulerDiscreteScheduler,
 )
 
 from atelier_engines.audio_diffusion.info import AudioModelInfo
 from atelier_engines.audio_diffusion.model import LatentCodec
-from atelier_engines.audio_diffusion.oobleck import OobleckCodec
+from atelier_engines.audio_diffusion.oobleck import OobleckCodec, Run
 from atelier_engines.audio_diffusion.sampling import Conditioning, ModelInput, NoiseSchedule
 from atelier_engines.audio_diffusion.t5_text import T5TextEncoder
 from atelier_engines.local.components import EngineComponents
 from atelier_engines.local.model_cache import Lease
 from atelier_engines.local.torch_module import TorchModule
-from atelier_engines.tangoflux.denoiser_graph import TRAIN_TIMESTEPS, DenoiserGraph
+from atelier_engines.tangoflux.denoiser_graph import TRAIN_TIMESTEPS
 from atelier_engines.tangoflux.network import TangoFluxConditioner
 from atelier_engines.task import AudioTask
 
@@ -40,8 +39,8 @@ class TangoFluxModel:
     """Encodes prompts."""
     conditioner: Lease[TorchModule[TangoFluxConditioner]]
     """What is between text encoder and denoiser."""
-    denoiser: Lease[TorchModule[FluxTransformer2DModel]]
-    """The denoiser."""
+    denoiser: Run
+    """Runs the denoiser."""
     decoder: OobleckCodec
     """Makes samples of latents, and latents of samples."""
     dtype: torch.dtype
@@ -101,11 +100,9 @@ class TangoFluxModel:
 
     def denoise(self, inputs: ModelInput, conditioning: Conditioning) -> torch.Tensor:
         """See AudioModel.denoise."""
-        network = DenoiserGraph(self.denoiser.resident.module)
-        prediction: torch.Tensor = self.denoiser.run(
-            lambda: network(inputs.latents.to(self.dtype), inputs.timesteps, **conditioning.rows)
-        )
-        return prediction.float()
+        latents = inputs.latents.to(self.dtype)
+        given = {"latents": latents, "timesteps": inputs.timesteps, **conditioning.rows}
+        return self.denoiser(given).float()
 
     def decode(self, latents: torch.Tensor, start: int, stop: int) -> torch.Tensor:
         """See AudioModel.decode."""

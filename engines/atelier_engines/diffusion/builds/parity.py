@@ -16,8 +16,8 @@ Inputs = Mapping[str, torch.Tensor]
 Run = Callable[[Inputs], Sequence[torch.Tensor]]
 
 _LENGTHS: tuple[Mapping[str, int], ...] = (
-    {"rows": 1, "height": 8, "width": 8, "tokens": 77},
-    {"rows": 2, "height": 13, "width": 10, "tokens": 231},
+    {"rows": 1, "height": 8, "width": 8, "tokens": 77, "latents": 4},
+    {"rows": 2, "height": 13, "width": 10, "tokens": 231, "latents": 43},
 )
 _SEED = 0
 _REPLACED = 0.1

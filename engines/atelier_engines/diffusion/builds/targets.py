@@ -31,17 +31,18 @@ def list_targets(
         require_installed()
         builder = onnx_builds.OnnxBuilder(store=store)
         for network in networks.list_networks(config, model, "onnx", onnx_builds.DTYPE):
-            yield _describe(builder, network)
+            yield describe_target(builder, network)
     for name in LIBRARY_NAMES:
         if name in config.runtimes.names:
             compiler = tensorrt_builds.create(config, name, store)
             dtype = number_formats.choose_for_cards(config)
             vae_dtype = number_formats.choose_vae_dtype(config, model, dtype)
             for network in networks.list_networks(config, model, name, dtype, vae_dtype=vae_dtype):
-                yield _describe(compiler, network)
+                yield describe_target(compiler, network)
 
 
-def _describe(builder: NetworkBuilder, network: Network) -> BuildTarget:
+def describe_target(builder: NetworkBuilder, network: Network) -> BuildTarget:
+    """The build of a network; reads all its weights, once in a process."""
     key = builder.identify(network)
     return BuildTarget(
         name=network.name, digest=key.digest, build=partial(_build, builder, network, key)
