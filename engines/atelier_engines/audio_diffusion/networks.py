@@ -11,7 +11,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
 
 from atelier_engines.audio_diffusion.config import AudioModelConfig
-from atelier_engines.audio_diffusion.oobleck import OobleckCodec, Run, run_by_torch
+from atelier_engines.audio_diffusion.oobleck import OobleckCodec, Run, TorchNetwork
 from atelier_engines.diffusion.builds import preparation
 from atelier_engines.diffusion.builds.onnx_builds import DTYPE, OnnxBuilder
 from atelier_engines.diffusion.builds.preparation import PreparedBuilds
@@ -133,7 +133,7 @@ def load(
         components.require_memory([*others, networks.denoiser, networks.autoencoder])
         denoiser = components.acquire(networks.denoiser)
         codec = OobleckCodec(components.acquire(networks.autoencoder), max_latents=max_latents)
-        return LoadedNetworks(denoise=run_by_torch(networks.denoiser_graph, denoiser), codec=codec)
+        return LoadedNetworks(denoise=TorchNetwork(networks.denoiser_graph, denoiser), codec=codec)
     pair = (networks.denoiser_network, networks.decoder_network)
     builds = preparation.prepare(create_builder(config), pair, config.on_missing_build)
     specs = [

@@ -81,15 +81,19 @@ def count_encoder_reach(ratios: Sequence[int]) -> int:
     return math.ceil((reach + hop) / hop)
 
 
-def run_by_torch(graph: Graph, lease: Lease[TorchModule[Any]]) -> Run:
-    """Runs the leased module of a graph."""
-    network = graph.wrap(lease.resident.module)
+class TorchNetwork:
+    """Runs the module of a graph. See Run."""
 
-    def compute(inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        made: torch.Tensor = lease.run(lambda: network(**inputs))
+    def __init__(self, graph: Graph, lease: Lease[TorchModule[Any]]) -> None:
+        """Run the leased module."""
+        self.module: torch.nn.Module = lease.resident.module
+        self._lease = lease
+        self._network = graph.wrap(self.module)
+
+    def __call__(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The network's output."""
+        made: torch.Tensor = self._lease.run(lambda: self._network(**inputs))
         return made
-
-    return compute
 
 
 class OobleckCodec:
@@ -106,7 +110,7 @@ class OobleckCodec:
         self._lease = lease
         module: Any = lease.resident.module  # its attributes have no types
         graph = describe_decoder(int(module.config.decoder_input_channels))
-        self._decode = run_by_torch(graph, lease) if decode is None else decode
+        self._decode = TorchNetwork(graph, lease) if decode is None else decode
         self.channels = int(module.config.audio_channels)
         self.sample_rate = int(module.config.sampling_rate)
         self.codec = LatentCodec(

@@ -21,6 +21,7 @@ BITS_16 = [task_pb2.AUDIO_FORMAT_WAV, task_pb2.AUDIO_FORMAT_FLAC]
 def written(array: NDArray[np.floating], form: task_pb2.AudioFormat.ValueType) -> NDArray[np.int16]:
     """The samples in the file of some."""
     samples = Samples(array=array.astype(np.float32), sample_rate=44100)
+    read: NDArray[np.int16]
     read, _ = soundfile.read(
         io.BytesIO(encode_audio(samples, AUDIO_FORMATS[form], None).data),
         dtype="int16",

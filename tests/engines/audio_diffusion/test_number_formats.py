@@ -8,6 +8,7 @@ import torch
 
 from atelier_engines.audio_diffusion.engine import AudioEngine, choose_rows
 from atelier_engines.audio_diffusion.module_loading import choose_dtype
+from atelier_engines.audio_diffusion.oobleck import TorchNetwork
 from atelier_engines.tangoflux import create_engine
 from atelier_engines.tangoflux.model import TangoFluxModel
 from tests.engines.audio_clips import clip, task
@@ -31,7 +32,8 @@ async def test_half_precision_is_close_to_full(
     assert status["transformer"] == getattr(torch, precision)
     model = made.inspect().model
     assert isinstance(model, TangoFluxModel)
-    assert model.denoiser.resident.module.dtype == getattr(torch, precision)
+    assert isinstance(model.denoiser, TorchNetwork)
+    assert model.denoiser.module.dtype == getattr(torch, precision)
     wanted = task(guidance=1.0)
     found, expected = await clip(made, wanted), tangoflux.compose(wanted)
     await made.stop()

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from atelier_engines.audio_diffusion.engine import AudioEngine
+from atelier_engines.audio_diffusion.oobleck import TorchNetwork
 from atelier_engines.errors import (
     EngineUnavailableError,
     InvalidTaskError,
@@ -96,7 +97,8 @@ async def test_clips_of_equal_shapes_share_runs(sharing: AudioEngine) -> None:
 
     model = sharing.inspect().model
     assert isinstance(model, TangoFluxModel)
-    hook = model.denoiser.resident.module.register_forward_pre_hook(record, with_kwargs=True)
+    assert isinstance(model.denoiser, TorchNetwork)
+    hook = model.denoiser.module.register_forward_pre_hook(record, with_kwargs=True)
     await asyncio.gather(*(clip(sharing, task(seed=seed)) for seed in range(3)))
     hook.remove()
     assert max(rows) == 6
