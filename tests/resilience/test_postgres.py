@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import pytest
+
+from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import State
-from tests.conftest import StartServer
+from tests.artifacts.bucket_server import BucketServer
+from tests.conftest import RunningServer, StartServer, launch
 from tests.postgres_server import PostgresServer, postgres_server
-from tests.resilience.follower import Connect, wait_ended
-from tests.server.calls import image_request, on_acceptance
+from tests.resilience.follower import Connect, Follower, wait_ended
+from tests.server.calls import image_request, on_acceptance, slow_request
 
 __all__ = ["postgres_server"]
 
@@ -41,3 +48,51 @@ async def test_what_a_server_has_accepted_survives_it_and_a_restart_of_its_datab
         found = await wait_ended(stub, ids)
     assert {made.state for made in found} == {State.STATE_SUCCEEDED}
     assert not (server.data / "atelier.db").exists()
+
+
+@pytest.fixture
+def two_servers(tmp_path: Path, postgres_server: PostgresServer) -> Iterator[list[RunningServer]]:
+    """Servers on two machines, as far as they can tell, with one database and one bucket."""
+    bucket = BucketServer(tmp_path / "s3")
+    bucket.start()
+    shared = {**settings(postgres_server.make_database()), "artifacts": bucket.settings}
+    servers: list[RunningServer] = []
+    try:
+        for name in ("first", "second"):
+            (tmp_path / name).mkdir()
+            servers.append(launch(tmp_path / name, **shared))  # type: ignore[arg-type]  # settings by name
+        yield servers
+    finally:
+        for server in servers:
+            server.kill()
+        bucket.stop()
+
+
+def freeze(server: RunningServer) -> None:
+    """Stop it for longer than its lease; the fixture kills it."""
+    server.process.send_signal(signal.SIGSTOP)
+
+
+@pytest.mark.parametrize("lose", [RunningServer.kill, freeze])
+async def test_another_server_ends_what_one_was_running(
+    two_servers: list[RunningServer], connect: Connect, lose: Callable[[RunningServer], None]
+) -> None:
+    """It is followed there from the first event to the last, each once, and its outputs are read there."""
+    first, second = two_servers
+    async with connect(first) as stub, connect(second) as other:
+        cancelled = (await stub.Generate(on_acceptance(slow_request(30)))).generation.id
+        request = pb.CancelGenerationRequest(generation_id=cancelled)
+        found = (await other.CancelGeneration(request)).generation
+        assert found.state == State.STATE_CANCELLED
+        requests = [on_acceptance(slow_request(1, steps=10)) for _ in range(4)]
+        followers = [Follower((await stub.Generate(each)).generation.id) for each in requests]
+        following = [asyncio.create_task(each.follow(other)) for each in followers]
+        lose(first)
+        await asyncio.gather(*following)
+        for each in followers:
+            assert each.last_state == State.STATE_SUCCEEDED
+            assert each.sequences == list(range(1, len(each.events) + 1))
+            (output,) = each.events[-1].generation.outputs
+            download = pb.DownloadArtifactRequest(artifact_id=output.artifact.id)
+            data = b"".join([answer.chunk async for answer in other.DownloadArtifact(download)])
+            assert len(data) == output.artifact.size

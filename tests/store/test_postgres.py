@@ -139,6 +139,68 @@ async def test_processes_write_side_by_side(postgres_server: PostgresServer) -> 
         await store.close()
 
 
+async def test_what_one_process_accepts_another_executes(postgres_server: PostgresServer) -> None:
+    """Its worker is woken, and whoever waits or watches at the first process gets every event once, in order."""
+    dsn = postgres_server.make_database()
+    first, second = await open_store(dsn), await open_store(dsn)
+    claiming = asyncio.create_task(second.claim("sketch"))
+    await asyncio.sleep(0)
+    made = (await first.submit(submission())).generation.id
+    ending = asyncio.create_task(first.wait_ended("ada", made))
+    watching = asyncio.create_task(log_of(first, made))
+    claim = await claiming
+    await first.wait_dispatched("ada", made)
+    for step in range(1, 41):
+        await second.log(claim, [Event(step=step)])
+    await second.finish(claim, succeeded(claim, "image"), Event())
+    assert (await ending).outputs[0].artifact.id == "image"
+    assert [event.sequence for event in await watching] == list(range(1, 44))
+    await first.close()
+    await second.close()
+
+
+async def test_a_cancellation_reaches_a_worker_of_another_process(
+    postgres_server: PostgresServer,
+) -> None:
+    """Also when the notice of it is lost."""
+    dsn = postgres_server.make_database()
+    first, second = await open_store(dsn), await open_store(dsn)
+    for is_told in (True, False):
+        made = (await first.submit(submission())).generation.id
+        claim = await second.claim("sketch")
+        if is_told:
+            await first.cancel("ada", made)
+        else:
+            with psycopg.connect(dsn) as connection:
+                connection.execute("UPDATE generations SET cancel_requested = 1 WHERE state = 2")
+        await second.wait_cancelled(claim)
+        ended = succeeded(claim)
+        ended.state = State.STATE_CANCELLED
+        await second.finish(claim, ended, Event())
+        assert (await first.wait_ended("ada", made)).state == State.STATE_CANCELLED
+    await first.close()
+    await second.close()
+
+
+async def test_an_end_that_nobody_tells_of_is_found(postgres_server: PostgresServer) -> None:
+    """By those who wait for it, within a poll interval; and so is work in a queue."""
+    dsn = postgres_server.make_database()
+    first = await open_store(dsn)
+    made = (await first.submit(submission())).generation.id
+    ending = asyncio.create_task(first.wait_ended("ada", made))
+    second = await open_store(dsn)
+    claim = await second.claim("sketch")
+    await second._notices.close()
+    await second.finish(claim, succeeded(claim), Event())
+    assert (await ending).state == State.STATE_SUCCEEDED
+    claiming = asyncio.create_task(first.claim("sketch"))
+    await asyncio.sleep(0)
+    accepted = (await second.submit(submission())).generation.id
+    assert (await claiming).generation.id == accepted
+    await first.close()
+    await second.close()
+
+
 async def test_the_database_may_crash_and_come_back(postgres_server: PostgresServer) -> None:
     """Every connection breaks; calls wait for it, what was written is there, and claims stay valid."""
     store = await open_store(postgres_server.make_database())

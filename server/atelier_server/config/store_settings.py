@@ -18,7 +18,7 @@ class StoreSettings(Section):
     type: Literal["sqlite", "postgres"] = Field(
         "sqlite",
         description="sqlite: a file in `data_dir`, for one server. postgres: a PostgreSQL database, from version 14 "
-        "on, for which the server is installed with its extra `postgres`.",
+        "on, which several servers may share, and for which the server is installed with its extra `postgres`.",
     )
     dsn: SecretStr | None = Field(
         None,

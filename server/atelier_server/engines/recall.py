@@ -28,7 +28,7 @@ async def recall(store: Store, supervisors: Sequence[EngineSupervisor], backlog:
         supervisor = by_name.get(generation.engine)
         if supervisor is not None:
             _learn(supervisor, generation, _find_work(task))
-    store.observe(backlog.follow)
+    store.observe(backlog.follow, everywhere=True)
     for generation_id, engine, caller, task in await store.list_waiting_tasks():
         backlog.add(generation_id, engine, _find_work(task), caller)
 

@@ -79,6 +79,7 @@ class GenerationLifecycle:
     def __post_init__(self) -> None:
         """Count and time what the store tells from now on."""
         self.store.observe(self._meter.follow)
+        self.store.observe(self._meter.forget_ended, everywhere=True)
         self._pages = Pages(self.store)
 
     async def submit(self, request: GenerateRequest, sender: Sender) -> SubmitResult:

@@ -56,13 +56,19 @@ class Topic:
         """Add the newest event and wake whoever waits."""
         self._recent[event.sequence] = event
         self._recent.pop(event.sequence - _MAX_RECENT, None)
-        self._latest = max(self._latest, event.sequence)
-        self._ended = event.state in ENDED
+        if event.sequence >= self._latest:  # else it was written before one that has come already
+            self._latest = event.sequence
+            self._ended = event.state in ENDED
         waiting, self._waiting = self._waiting, {}
         _wake(waiting)
         if self._ended:
             waiting, self._awaiting_end = self._awaiting_end, {}
             _wake(waiting)
+
+    @property
+    def latest(self) -> int:
+        """Number of the newest event that has come here; 0 for none."""
+        return self._latest
 
     def next(self, after: int) -> Event | None:
         """The event that follows number `after`, if it is still in memory."""
@@ -210,6 +216,15 @@ class EventBus:
             WATCHERS.dec(watching)
             self.close(generation_id)
 
+    def find_latest(self, generation_id: str) -> int | None:
+        """Number of the newest event that the subscribers of the generation have; None if it has no subscribers."""
+        topic = self._topics.get(generation_id)
+        return None if topic is None else topic.latest
+
+    def list_followed(self) -> list[str]:
+        """Ids of the generations that have subscribers."""
+        return list(self._topics)
+
     def open(self, generation_id: str) -> Topic:
         """The generation's topic, kept until as many calls of `close` as of this."""
         topic = self._topics.setdefault(generation_id, Topic())
@@ -261,6 +276,12 @@ class WaitingWorkers:
         else:
             worker.set_result(None)
 
+    def wake(self, queued: int) -> None:
+        """Have as many workers that wait look into the queue, which has so many generations; count none of these."""
+        for _ in range(min(queued, len(self._workers))):
+            if (worker := self.reserve()) is not None:
+                worker.set_result(None)
+
     def recount(self, queued: int) -> None:
         """Say how many generations wait, of which workers have seen none."""
         self._unclaimed = 0
@@ -306,6 +327,11 @@ class GenerationMeter:
         self._accepted.pop(generation_id, None)
         self._started.discard(generation_id)
         self._timed_out.discard(generation_id)
+
+    def forget_ended(self, event: Event) -> None:
+        """Forget a generation that has ended, also in another process, which measures it."""
+        if event.state in ENDED:
+            self.forget(event.generation_id)
 
     def follow(self, event: Event) -> None:
         """Measure what the event tells; to be called with every event but those of progress."""

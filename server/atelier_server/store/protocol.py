@@ -363,10 +363,12 @@ class Store(QueueStore, ArtifactRecords, Protocol):
     async def list_queued_engines(self) -> Sequence[str]:
         """The engines that generations wait for, whether they still exist or not."""
 
-    def observe(self, observer: Callable[[Event], None]) -> None:
+    def observe(self, observer: Callable[[Event], None], *, everywhere: bool = False) -> None:
         """Call the observer with every event but those of progress; first with those that ended at the start.
 
-        A generation ends when the store is opened if it has crashed the server too often, or was to be cancelled.
+        These are the events that this process has written; with `everywhere` also those of other processes, of which
+        only id, number, state and engine are known, and some may be left out. A generation ends when the store is
+        opened if it has crashed the server too often, or was to be cancelled.
         """
 
     async def list_waiting_tasks(self) -> Sequence[tuple[str, str, str, bytes]]:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
 from atelier_server.store.postgres.connections import PostgresConnection, connect, is_lost
 from atelier_server.store.records import Record, StoredFields
-from atelier_server.store.sql import rows
+from atelier_server.store.sql import history, rows
 
 # ruff: noqa: S608 (only conditions of `rows` are put into statements)
 _ABANDONED = "owner NOT IN (SELECT id FROM processes)"
@@ -66,6 +68,33 @@ def take_over(db: PostgresConnection) -> dict[int, list[tuple[Record, StoredFiel
     ).fetchall()
     condition = f"{rows.RUNNING} AND owner = ? ORDER BY place"
     return {owner: list(rows.find_stored(db, condition, (owner,))) for (owner,) in owners}
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a process should know by now."""
+
+    sequences: dict[str, int]
+    """Number of the newest event, by generation that somebody follows."""
+    queued: dict[str, int]
+    """How many wait, by engine."""
+    cancelled: list[str]
+    """What it runs, and is to be cancelled."""
+
+
+def find_news(db: PostgresConnection, *, process: int, followed: Sequence[str]) -> News:
+    """What the process should know, of the generations that somebody follows in it."""
+    sequences = db.execute(
+        "SELECT id, sequence FROM generations WHERE id = ANY(?)", (list(followed),)
+    )
+    cancelled = (
+        f"SELECT id FROM generations WHERE {rows.RUNNING} AND owner = ? AND cancel_requested <> 0"
+    )
+    return News(
+        dict(sequences.fetchall()),
+        history.count_waiting_by_engine(db),
+        [generation_id for (generation_id,) in db.execute(cancelled, (process,))],
+    )
 
 
 class Lease:

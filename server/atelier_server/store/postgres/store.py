@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Sequence
-from contextlib import aclosing, closing
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -18,8 +19,10 @@ from atelier_server.store.postgres import processes
 from atelier_server.store.postgres.connections import PostgresConnection, connect
 from atelier_server.store.postgres.database import PostgresDatabase
 from atelier_server.store.postgres.migrations import migrate
+from atelier_server.store.postgres.notices import Notice, Notices
+from atelier_server.store.postgres.shared_events import SharedCancellations, SharedEventBus
 from atelier_server.store.protocol import ENDED, Claim, Event
-from atelier_server.store.sql import history, recovery, shares
+from atelier_server.store.sql import event_rows, history, recovery, shares
 from atelier_server.store.sql.sql_store import SqlStore
 
 
@@ -43,11 +46,17 @@ class _Taken:
     cancelled_jobs: list[Claim] = field(default_factory=list)
 
 
+_MANY = 2**31
+POLL_SECONDS = 1.0
+"""Between two looks at what other processes should have told."""
+
+
 class PostgresStore(SqlStore):
     """See protocol.Store. Several processes may use one database."""
 
     def __init__(
         self,
+        dsn: str,
         database: PostgresDatabase,
         lease: processes.Lease,
         *,
@@ -60,6 +69,16 @@ class PostgresStore(SqlStore):
         self._rules = rules
         self._free_engines = rules.free_engines
         self._running: set[str] = set()
+        self._notices = Notices(dsn, lease.process, self._receive)
+        self._shared = SharedEventBus(self._notices.tell_event)
+        self._events = self._shared
+        self._cancellations = SharedCancellations(
+            self._running.__contains__, self._notices.tell_cancelled
+        )
+        self._poll_now = asyncio.Event()
+        self._behind: dict[str, int] = {}
+        self._reading: asyncio.Task[None] | None = None
+        self._polling = asyncio.create_task(self._poll_periodically())
 
     @classmethod
     async def open(
@@ -78,6 +97,7 @@ class PostgresStore(SqlStore):
         try:
             process = await asyncio.to_thread(_prepare, dsn, lease_seconds)
             store = cls(
+                dsn,
                 PostgresDatabase(dsn, process),
                 processes.Lease(dsn, process, lease_seconds),
                 retention_seconds=retention_seconds,
@@ -105,12 +125,17 @@ class PostgresStore(SqlStore):
     async def close(self) -> None:
         """See Store.close. Other processes may take over at once."""
         await asyncio.gather(*self._releases)
+        self._polling.cancel()
+        await asyncio.gather(
+            self._polling, *([self._reading] if self._reading else []), return_exceptions=True
+        )
         await self._lease.stop()
         try:
             await self._database.run(lambda db: processes.end_lease(db, self._lease.process))
         except StorageError:  # they take over when the lease has ended
             pass
         finally:
+            await self._notices.close()
             await self._database.close()
 
     async def sweep(self, now: float) -> AsyncGenerator[Sequence[str]]:
@@ -145,6 +170,73 @@ class PostgresStore(SqlStore):
                 self._running.discard(event.generation_id)
         super()._publish(events)
 
+    def observe(self, observer: Callable[[Event], None], *, everywhere: bool = False) -> None:
+        """See Store.observe."""
+        super().observe(observer)
+        if everywhere:
+            self._shared.distant_observers.append(observer)
+
+    def _wake_workers(self, engine: str, queued: int) -> None:
+        super()._wake_workers(engine, queued)
+        if queued:
+            self._notices.tell_queue(engine)
+
+    def _note_empty(self, engine: str, *, begun: bool) -> None:
+        """Forget what was told of: other processes have claimed it."""
+        if not begun:
+            self._workers[engine].recount(0)
+
+    def _receive(self, notice: Notice) -> None:
+        """Act on what another process has told."""
+        for event in notice.events.values():
+            for observe in self._shared.distant_observers:
+                observe(event)
+            if event.state == State.STATE_QUEUED:
+                self._workers[event.engine].notify()
+            self._read_soon(event.generation_id, event.sequence)
+        for engine in notice.queues:
+            self._workers[engine].wake(_MANY)
+        for generation_id in self._running & notice.cancelled:
+            self._cancellations.request(generation_id)
+        if notice.lost:
+            self._poll_now.set()
+
+    def _read_soon(self, generation_id: str, sequence: int) -> None:
+        """Read the events of a generation up to that number, if anybody here waits for them."""
+        latest = self._shared.find_latest(generation_id)
+        if latest is None or latest >= sequence:
+            return
+        self._behind[generation_id] = latest or sequence - 1
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read_events())
+
+    async def _read_events(self) -> None:
+        with suppress(StorageError):  # a poll reads them
+            while self._behind:
+                behind, self._behind = self._behind, {}
+                for events in await self._database.read(partial(_read_logs, behind=behind)):
+                    self._shared.publish_distant(events)
+
+    async def _poll_periodically(self) -> None:
+        """Read now and then what notices should have told."""
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._poll_now.wait(), POLL_SECONDS)
+            self._poll_now.clear()
+            with suppress(StorageError):
+                await self._poll()
+
+    async def _poll(self) -> None:
+        followed = self._shared.list_followed()
+        find = partial(processes.find_news, process=self._lease.process, followed=followed)
+        news = await self._database.read(find)
+        for generation_id, sequence in news.sequences.items():
+            self._read_soon(generation_id, sequence)
+        for engine, count in news.queued.items():
+            self._workers[engine].wake(count)
+        for generation_id in self._running.intersection(news.cancelled):
+            self._cancellations.request(generation_id)
+
     def _take_over(self, db: PostgresConnection) -> _Taken:
         taken = _Taken()
         for running in processes.take_over(db).values():
@@ -177,6 +269,10 @@ def _prepare(dsn: str, lease_seconds: float) -> int:
     with closing(connect(dsn)) as connection:
         migrate(connection)
         return processes.register(connection, lease_seconds)
+
+
+def _read_logs(db: PostgresConnection, behind: Mapping[str, int]) -> list[list[Event]]:
+    return [event_rows.events_after(db, name, after) for name, after in behind.items()]
 
 
 def _describe(error: Exception) -> str:

@@ -127,7 +127,9 @@ class SqlStore(SqlQueues):
         watched = self._events.is_watched
         claiming = self._database.start(
             lambda db: operations.claim(db, engine, watched, turn, begun=begun),
-            on_commit=lambda claimed: self._publish(claimed[1] if claimed else []),
+            on_commit=lambda claimed: (
+                self._publish(claimed[1]) if claimed else self._note_empty(engine, begun=begun)
+            ),
         )
         try:
             claimed = await claiming
@@ -299,7 +301,7 @@ class SqlStore(SqlQueues):
         row = await self._database.read(lambda db: rows.find(db, generation_id, caller))
         return row.record.generation
 
-    def observe(self, observer: Callable[[Event], None]) -> None:
+    def observe(self, observer: Callable[[Event], None], *, everywhere: bool = False) -> None:  # noqa: ARG002 (there is no other process)
         """See Store.observe."""
         for event in self._ends_at_start:
             observer(event)
@@ -329,6 +331,9 @@ class SqlStore(SqlQueues):
     def _shrink(self, _: Any) -> bool:  # noqa: ANN401 (a connection of the database)
         """Give back some of the space that nothing uses; whether there is more of it."""
         return False
+
+    def _note_empty(self, engine: str, *, begun: bool) -> None:
+        """Learn that a claim has found nothing in the queue; with `begun` nothing that has a remote job."""
 
     def _publish(self, events: Sequence[Event]) -> None:
         for event in events:
