@@ -366,9 +366,8 @@ class Store(QueueStore, ArtifactRecords, Protocol):
     def observe(self, observer: Callable[[Event], None], *, everywhere: bool = False) -> None:
         """Call the observer with every event but those of progress; first with those that ended at the start.
 
-        These are the events that this process has written; with `everywhere` also those of other processes, of which
-        only id, number, state and engine are known, and some may be left out. A generation ends when the store is
-        opened if it has crashed the server too often, or was to be cancelled.
+        Those of this process; with `everywhere` also those of others, with only id, number, state and engine. A
+        generation ends when the store is opened if it has crashed the server too often, or was to be cancelled.
         """
 
     async def list_waiting_tasks(self) -> Sequence[tuple[str, str, str, bytes]]:
