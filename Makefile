@@ -108,9 +108,11 @@ proto-baseline: proto ## Make the contract of this commit the one that later ver
 
 DIST ?= dist
 .PHONY: dist
-dist: install ## Build wheels and sdists of all distributions
-	rm -f $(DIST)/atelier_*
+dist: install ## Build wheels and sdists of all distributions, and the contract for callers in other languages
+	rm -f $(DIST)/atelier[_-]*
 	for package in $(PACKAGES); do $(BUILD) ./$$package; done
+	$(BIN)/buf build proto --as-file-descriptor-set --output $(DIST)/atelier-descriptors.binpb
+	tar --create --gzip --file $(DIST)/atelier-proto.tar.gz --exclude '*.binpb' --exclude buf.gen.yaml proto
 BUILD = $(UV) build --quiet --no-build-isolation --offline --python $(BIN)/python --out-dir $(DIST)
 
 .PHONY: docs

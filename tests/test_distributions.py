@@ -177,3 +177,12 @@ def test_users_get_types(client_only: Path, gateway: Path, tmp_path: Path) -> No
         (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}')
         pyright = Path(sys.executable).with_name("basedpyright")
         run(pyright, "--pythonpath", python, source, cwd=tmp_path)
+
+
+def test_the_contract_comes_as_files_and_as_descriptors(dist: Path, tmp_path: Path) -> None:
+    """The archive is all that buf needs, and both say the same."""
+    run("tar", "--extract", "--file", dist / "atelier-proto.tar.gz", cwd=tmp_path)
+    buf = Path(sys.executable).with_name("buf")
+    run(buf, "build", "proto", "--as-file-descriptor-set", "--output", "a.binpb", cwd=tmp_path)
+    built = (tmp_path / "a.binpb").read_bytes()
+    assert built == (dist / "atelier-descriptors.binpb").read_bytes()

@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x61telier/v1/artifact.proto\x12\natelier.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\x02\n\x08\x41rtifact\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n\nmedia_type\x18\x02 \x01(\tR\tmediaType\x12\x12\n\x04size\x18\x03 \x01(\x04R\x04size\x12\x16\n\x06sha256\x18\x04 \x01(\tR\x06sha256\x12\x34\n\nimage_size\x18\x05 \x01(\x0b\x32\x15.atelier.v1.ImageSizeR\timageSize\x12;\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"9\n\tImageSize\x12\x14\n\x05width\x18\x01 \x01(\rR\x05width\x12\x16\n\x06height\x18\x02 \x01(\rR\x06height\"w\n\x0cUploadHeader\x12\x1d\n\nmedia_type\x18\x01 \x01(\tR\tmediaType\x12\x17\n\x04size\x18\x02 \x01(\x04H\x00R\x04size\x88\x01\x01\x12\x1b\n\x06sha256\x18\x03 \x01(\tH\x01R\x06sha256\x88\x01\x01\x42\x07\n\x05_sizeB\t\n\x07_sha256b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x61telier/v1/artifact.proto\x12\natelier.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\x02\n\x08\x41rtifact\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n\nmedia_type\x18\x02 \x01(\tR\tmediaType\x12\x12\n\x04size\x18\x03 \x01(\x04R\x04size\x12\x16\n\x06sha256\x18\x04 \x01(\tR\x06sha256\x12\x34\n\nimage_size\x18\x05 \x01(\x0b\x32\x15.atelier.v1.ImageSizeR\timageSize\x12;\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"9\n\tImageSize\x12\x14\n\x05width\x18\x01 \x01(\rR\x05width\x12\x16\n\x06height\x18\x02 \x01(\rR\x06height\"w\n\x0cUploadHeader\x12\x1d\n\nmedia_type\x18\x01 \x01(\tR\tmediaType\x12\x17\n\x04size\x18\x02 \x01(\x04H\x00R\x04size\x88\x01\x01\x12\x1b\n\x06sha256\x18\x03 \x01(\tH\x01R\x06sha256\x88\x01\x01\x42\x07\n\x05_sizeB\t\n\x07_sha256BN\n\natelier.v1P\x01Z+example.com/atelier/go/atelier/v1;atelierv1\xa2\x02\x03\x41TL\xaa\x02\nAtelier.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'atelier.v1.artifact_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\natelier.v1P\001Z+example.com/atelier/go/atelier/v1;atelierv1\242\002\003ATL\252\002\nAtelier.V1'
   _globals['_ARTIFACT']._serialized_start=75
   _globals['_ARTIFACT']._serialized_end=352
   _globals['_IMAGESIZE']._serialized_start=354
