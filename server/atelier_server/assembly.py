@@ -61,6 +61,7 @@ from atelier_server.rpc.health import Health
 from atelier_server.rpc.server import Access, GrpcServer
 from atelier_server.rpc.service import GenerationService
 from atelier_server.store.protocol import Store
+from atelier_server.store.quotas import RunningLimits
 from atelier_server.store.sqlite.store import SqliteStore
 from atelier_server.version import VERSION
 
@@ -197,8 +198,10 @@ async def _open_store(settings: Settings, engines: Mapping[str, Engine]) -> Stor
         name for name, engine in engines.items() if engine.capabilities.cancel is CancelSupport.STEP
     ]
     free = [name for name, engine in engines.items() if not engine.capabilities.may_cost]
+    limits = _find_limits(settings)
+    running = limits.find_max_running if limits.limit_running else None
     if settings.store.dsn is not None:
-        return await _open_postgres(settings.store, local, free)
+        return await _open_postgres(settings.store, local, free, running)
     return await SqliteStore.open(
         settings.data_dir / "atelier.db",
         retention_seconds=settings.store.retention_seconds,
@@ -206,11 +209,15 @@ async def _open_store(settings: Settings, engines: Mapping[str, Engine]) -> Stor
         synchronous=settings.store.synchronous,
         local_engines=local,
         free_engines=free,
+        running_limits=running,
     )
 
 
 async def _open_postgres(
-    settings: StoreSettings, local_engines: Sequence[str], free_engines: Sequence[str]
+    settings: StoreSettings,
+    local_engines: Sequence[str],
+    free_engines: Sequence[str],
+    running_limits: RunningLimits | None,
 ) -> Store:
     try:
         from atelier_server.store.postgres.store import PostgresStore, RecoveryRules  # noqa: PLC0415 (an extra)
@@ -226,6 +233,7 @@ async def _open_postgres(
             max_attempts=settings.max_attempts,
             local_engines=local_engines,
             free_engines=free_engines,
+            running_limits=running_limits,
         ),
     )
 

@@ -12,9 +12,18 @@ from grpc import aio
 
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.artifact_pb2 import UploadHeader
+from atelier.v1.generation_pb2 import STATE_QUEUED, STATE_RUNNING
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from tests.conftest import StartServer
-from tests.server.calls import Refusal, image_request, on_acceptance, read, refusal, slow_request
+from tests.server.calls import (
+    Refusal,
+    Stub,
+    image_request,
+    on_acceptance,
+    read,
+    refusal,
+    slow_request,
+)
 from tests.server.test_auth import bearer, make_key
 
 
@@ -118,6 +127,46 @@ async def test_cost_money_and_bytes_are_limited(start_server: StartServer, tmp_p
         header = pb.UploadArtifactRequest(header=UploadHeader(media_type="image/png"))
         upload = stub.UploadArtifact(iter([header]), metadata=callers["bytes"])
         assert (await refusal(upload)).reason == "TENANT_QUOTA"
+
+
+async def test_so_many_of_a_tenant_run_at_once(start_server: StartServer, tmp_path: Path) -> None:
+    """Over all engines, over a restart too; others go on, and the next begins when one has stopped."""
+    keys = tmp_path / "keys.json"
+    red, blue = (bearer(make_key(keys, tenant=tenant)) for tenant in ("red", "blue"))
+    engine = {"type": "sketch", "concurrency": 2}
+    settings = {
+        "auth": {"keys": {"file": str(keys)}},
+        "tenants": {"red": {"max_running": 1}},
+        "engines": {"sketch": engine, "other": engine},
+    }
+    server = start_server(**settings)
+    async with aio.insecure_channel(server.address) as channel:
+        stub = GenerationServiceStub(channel)
+        for name in ("sketch", "sketch", "other"):
+            request = on_acceptance(slow_request(3000, engine=name))
+            await stub.Generate(request, metadata=red)
+        for name in ("sketch", "other"):  # each has a worker that is free
+            await stub.Generate(image_request(engine=name), metadata=blue)
+        await find_running(stub, red, waiting=2)
+    server.kill()
+    server = start_server(**settings)
+    async with aio.insecure_channel(server.address) as channel:
+        stub = GenerationServiceStub(channel)
+        for waiting in (2, 1, 0):
+            running = await find_running(stub, red, waiting=waiting)
+            cancel = pb.CancelGenerationRequest(generation_id=running)
+            await stub.CancelGeneration(cancel, metadata=red)
+
+
+async def find_running(stub: Stub, caller: tuple[tuple[str, str], ...], *, waiting: int) -> str:
+    """Wait until so many generations of the caller wait and one runs; never more than one does. Its id."""
+    while True:
+        listed = await stub.ListGenerations(pb.ListGenerationsRequest(), metadata=caller)
+        running = [one.id for one in listed.generations if one.state == STATE_RUNNING]
+        assert len(running) <= 1
+        if running and sum(one.state == STATE_QUEUED for one in listed.generations) == waiting:
+            return running[0]
+        await asyncio.sleep(0.01)
 
 
 async def test_calls_per_second_are_limited(start_server: StartServer, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from atelier_server.store.protocol import (
 )
 
 Opener = Callable[..., Awaitable[Store]]
-"""Opens a store over the same data each time; keywords: max_attempts, retention_seconds."""
+"""Opens a store over the same data each time; keywords: max_attempts, retention_seconds, running_limits."""
 
 
 def submission(

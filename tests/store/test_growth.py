@@ -69,6 +69,14 @@ def move_behind_all(db: sqlite3.Connection) -> None:
     operations.requeue(db, claimed, operations.Release(generation=claimed.generation), 1)
 
 
+def claim_past_others(db: sqlite3.Connection) -> None:
+    """Claim past the generations of a caller who has as many running as it may."""
+    operations.submit(db, submission(caller="bob", queue_limit=10**6))
+    claimed = operations.claim(db, "sketch", lambda _: True, limits={"ada": 1}.get)
+    assert claimed is not None
+    assert claimed[0].caller != "ada"
+
+
 def search(**conditions: object) -> Operation:
     """A list of five."""
     return lambda db: listing.search(db, Query(caller="ada", limit=5, **conditions))  # type: ignore[arg-type]  # fields by name
@@ -77,6 +85,7 @@ def search(**conditions: object) -> Operation:
 OPERATIONS: dict[str, Operation] = {
     "submit": lambda db: operations.submit(db, submission(queue_limit=10**6)),
     "claim": lambda db: claim(db, "sketch"),
+    "claim past others": claim_past_others,
     "release": release,
     "requeue on another engine": move_behind_all,
     "queue depth": lambda db: waiting.count(db, "sketch"),

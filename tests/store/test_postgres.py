@@ -13,6 +13,7 @@ from atelier_server.errors import ConflictError, DatabaseUnusableError
 from atelier_server.store.postgres.migrations import VERSION
 from atelier_server.store.postgres.store import PostgresStore, RecoveryRules
 from atelier_server.store.protocol import ClaimLostError, Event, Store
+from atelier_server.store.quotas import RunningLimits
 from tests.postgres_server import PostgresServer, postgres_server
 from tests.store.conformance import (
     Opener,
@@ -30,6 +31,7 @@ from tests.store.queue_conformance import QueueConformance
 from tests.store.quota_conformance import QuotaConformance
 from tests.store.recovery_conformance import RecoveryConformance
 from tests.store.request_id_conformance import RequestIdConformance
+from tests.store.running_limit_conformance import RunningLimitConformance
 
 __all__ = ["postgres_server"]
 
@@ -42,6 +44,7 @@ class TestPostgresStore(
     QueueConformance,
     QuotaConformance,
     FairnessConformance,
+    RunningLimitConformance,
     EventConformance,
     RecoveryConformance,
 ):
@@ -53,12 +56,17 @@ class TestPostgresStore(
         dsn = postgres_server.make_database()
         opened: list[PostgresStore] = []
 
-        async def open_store(*, max_attempts: int = 3, retention_seconds: float = 60) -> Store:
+        async def open_store(
+            *,
+            max_attempts: int = 3,
+            retention_seconds: float = 60,
+            running_limits: RunningLimits | None = None,
+        ) -> Store:
             store = await PostgresStore.open(
                 dsn,
                 lease_seconds=60,
                 retention_seconds=retention_seconds,
-                rules=RecoveryRules(max_attempts=max_attempts),
+                rules=RecoveryRules(max_attempts=max_attempts, running_limits=running_limits),
             )
             opened.append(store)
             return store

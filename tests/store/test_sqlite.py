@@ -15,6 +15,7 @@ import pytest
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import CancelCause, State
 from atelier_server.store.protocol import CancelResult, Event, Query, Store
+from atelier_server.store.quotas import RunningLimits
 from atelier_server.store.sql import (
     artifact_rows,
     event_rows,
@@ -39,6 +40,7 @@ from tests.store.queue_conformance import QueueConformance
 from tests.store.quota_conformance import QuotaConformance
 from tests.store.recovery_conformance import RecoveryConformance
 from tests.store.request_id_conformance import RequestIdConformance
+from tests.store.running_limit_conformance import RunningLimitConformance
 
 
 class TestSqliteStore(
@@ -49,6 +51,7 @@ class TestSqliteStore(
     QueueConformance,
     QuotaConformance,
     FairnessConformance,
+    RunningLimitConformance,
     EventConformance,
     RecoveryConformance,
 ):
@@ -59,11 +62,17 @@ class TestSqliteStore(
         """Opens the same file each time."""
         opened: list[SqliteStore] = []
 
-        async def open_store(*, max_attempts: int = 3, retention_seconds: float = 60) -> Store:
+        async def open_store(
+            *,
+            max_attempts: int = 3,
+            retention_seconds: float = 60,
+            running_limits: RunningLimits | None = None,
+        ) -> Store:
             store = await SqliteStore.open(
                 tmp_path / "atelier.db",
                 max_attempts=max_attempts,
                 retention_seconds=retention_seconds,
+                running_limits=running_limits,
             )
             opened.append(store)
             return store

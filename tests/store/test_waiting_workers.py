@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from atelier_server.errors import ConflictError, NotFoundError
-from atelier_server.store.events import WaitingWorkers
+from atelier_server.store.events import HeldQueues, WaitingWorkers
 from atelier_server.store.protocol import Claim
 from atelier_server.store.sqlite.store import SqliteStore
 from tests.store.conformance import submission
@@ -55,6 +55,26 @@ async def test_a_generation_that_comes_during_a_rejection_wakes_the_worker(
         await store.submit(submission(request_id="order", digest=b"2"))
     assert (await accepting).created
     assert (await asyncio.wait_for(worker, 60)).generation.id == accepted.generation.id
+
+
+async def test_what_nobody_may_claim_wakes_a_worker_once() -> None:
+    """After one try for a thousand generations it waits until something has changed, and tries once more."""
+    workers = WaitingWorkers(lambda _: None, queued=1000)
+    held = HeldQueues({"sketch": workers})
+    assert await workers.wait() is None
+    for _ in range(2):
+        held.note_empty_claim("sketch", remains=True)
+        worker = asyncio.create_task(workers.wait())
+        await asyncio.sleep(0)
+        assert not worker.done()
+        held.notify()
+        assert await worker is None
+    held.note_empty_claim("sketch", remains=False)
+    held.notify()
+    worker = asyncio.create_task(workers.wait())
+    await asyncio.sleep(0)
+    assert not worker.done()
+    worker.cancel()
 
 
 async def test_the_oldest_is_claimed_first(store: SqliteStore) -> None:

@@ -175,6 +175,13 @@ class TenantSettings(Section):
         le=10**9,
         description="Generations that wait or run at a time, over all engines. Null: no limit.",
     )
+    max_running: int | None = Field(
+        None,
+        ge=1,
+        le=10**9,
+        description="Generations that run at a time, over all engines; more wait until one has stopped, and others' go "
+        "before. Estimates of waits and places in a queue do not count that. Null: no limit.",
+    )
     max_queued: int | None = Field(
         None,
         ge=1,
@@ -228,6 +235,16 @@ class TenantLimits:
     def find_weight(self, tenant: str) -> float:
         """The tenant's share of an engine, beside those of others."""
         return self.find(tenant).weight
+
+    @property
+    def limit_running(self) -> bool:
+        """Whether it is limited what any tenant has running."""
+        every = (self.default, *self.named.values())
+        return any(one.max_running is not None for one in every)
+
+    def find_max_running(self, tenant: str) -> int | None:
+        """How many generations of the tenant may run at a time; None for any number."""
+        return self.find(tenant).max_running
 
     def find(self, tenant: str) -> TenantSettings:
         """What this tenant may use."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
@@ -282,6 +282,10 @@ class WaitingWorkers:
             if (worker := self.reserve()) is not None:
                 worker.set_result(None)
 
+    def forget_unclaimed(self) -> None:
+        """Say that no worker can claim what waits now, so that none tries before `notify`."""
+        self._unclaimed = 0
+
     def recount(self, queued: int) -> None:
         """Say how many generations wait, of which workers have seen none."""
         self._unclaimed = 0
@@ -307,6 +311,32 @@ class WaitingWorkers:
         if claim is None and (queued or self._unclaimed):
             self._unclaimed -= not queued
             self.notify()
+
+
+class HeldQueues:
+    """The engines where all that waits belongs to callers who have as much running as they may."""
+
+    def __init__(self, workers: Mapping[str, WaitingWorkers]) -> None:
+        """Start with none; `workers` are those of each engine."""
+        self._workers = workers
+        self._engines: dict[
+            str, None
+        ] = {}  # who came first is woken first, so that engines take turns
+
+    def note_empty_claim(self, engine: str, *, remains: bool) -> None:
+        """Say that nothing in the engine's queue can be claimed now, though something `remains` there, or nothing.
+
+        Until `notify`, or until more comes, its workers do not try again.
+        """
+        self._engines.pop(engine, None)
+        if remains:
+            self._engines[engine] = None
+            self._workers[engine].forget_unclaimed()
+
+    def notify(self) -> None:
+        """Say that one generation of a caller with a limit runs no longer: one worker of each engine tries to claim."""
+        for engine in self._engines:
+            self._workers[engine].notify()
 
 
 class GenerationMeter:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from atelier_server.errors import QueuedQuotaError, TenantQuotaError
 
@@ -12,6 +14,9 @@ _SOON_SECONDS = (
 )
 MAX_RETRY_SECONDS = 300.0
 """After so long it is worth another try in any case: limits change, and what waits may be cancelled."""
+
+RunningLimits: TypeAlias = Callable[[str], int | None]
+"""How many generations of that caller may run at a time, over all engines; None for any number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

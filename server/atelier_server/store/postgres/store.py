@@ -22,17 +22,19 @@ from atelier_server.store.postgres.migrations import migrate
 from atelier_server.store.postgres.notices import Notice, Notices
 from atelier_server.store.postgres.shared_events import SharedCancellations, SharedEventBus
 from atelier_server.store.protocol import ENDED, Claim, Event
+from atelier_server.store.quotas import RunningLimits
 from atelier_server.store.sql import event_rows, history, recovery, shares
 from atelier_server.store.sql.sql_store import SqlStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryRules:
-    """How work is taken over of which a process died, see `SqliteStore.open`."""
+    """How work is claimed, and taken over of which a process died, see `SqliteStore.open`."""
 
     max_attempts: int
     local_engines: Collection[str] = ()
     free_engines: Collection[str] = ()
+    running_limits: RunningLimits | None = None
 
 
 @dataclass(slots=True)
@@ -68,6 +70,7 @@ class PostgresStore(SqlStore):
         self._lease = lease
         self._rules = rules
         self._free_engines = rules.free_engines
+        self._limits = rules.running_limits
         self._running: set[str] = set()
         self._notices = Notices(dsn, lease.process, self._receive)
         self._shared = SharedEventBus(self._notices.tell_event)
@@ -193,6 +196,8 @@ class PostgresStore(SqlStore):
                 observe(event)
             if event.state == State.STATE_QUEUED:
                 self._workers[event.engine].notify()
+            if event.state != State.STATE_RUNNING:
+                self._held.notify()  # it may have made room for others of its tenant
             self._read_soon(event.generation_id, event.sequence)
         for engine in notice.queues:
             self._workers[engine].wake(_MANY)

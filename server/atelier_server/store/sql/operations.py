@@ -21,13 +21,14 @@ from atelier_server.store.protocol import (
     SubmitResult,
     may_run_again,
 )
-from atelier_server.store.quotas import require_allowed
+from atelier_server.store.quotas import RunningLimits, require_allowed
 from atelier_server.store.records import Record
 from atelier_server.store.sql import (
     cancellation_rows,
     event_rows,
     pauses,
     rows,
+    running_limits,
     shares,
     usage,
     waiting,
@@ -73,11 +74,15 @@ class Submitted:
 
 
 def submit(
-    db: Connection, submission: Submission, *, is_watched: Watched | None = None
+    db: Connection,
+    submission: Submission,
+    *,
+    is_watched: Watched | None = None,
+    limits: RunningLimits | None = None,
 ) -> Submitted:
     """Accept a generation, or find the one that the same request made before. One that `may_run_again` is queued again.
 
-    With `is_watched` a worker waits: it gets the oldest generation in the queue, which may be this one.
+    With `is_watched` a worker waits: it gets the next generation in the queue, which may be this one, or none.
 
     Raises:
         ConflictError: the request id was used before with another digest.
@@ -100,10 +105,16 @@ def submit(
         limiting = waiting.count(db, generation.engine, submission.caller) if queued else 0
         change = records.accept(submission, queued=limiting, ahead=ahead, now=now)
         event = change.event
-        if is_watched is not None and not (queued or pauses.is_paused(db, generation.engine)):
+        if is_watched is not None and not (
+            queued
+            or pauses.is_paused(db, generation.engine)
+            or submission.caller in running_limits.list_full(db, limits)
+        ):
             return _insert_claimed(db, submission, change, now)
         rows.insert(db, submission, change.record, [event])
-    claimed = None if is_watched is None else claim(db, generation.engine, is_watched)
+    claimed = (
+        None if is_watched is None else claim(db, generation.engine, is_watched, limits=limits)
+    )
     return Submitted(_to_result(change, submission), event, claimed)
 
 
@@ -176,22 +187,27 @@ def claim(
     turn: Turn | None = None,
     *,
     begun: bool = False,
+    limits: RunningLimits | None = None,
 ) -> Claimed | None:
-    """Claim the next generation in the engine's queue; None when the queue is empty, or that one may not start.
+    """Claim the next generation in the engine's queue; None when there is none, or that one may not start.
 
-    With `begun`, and while the engine is paused, only those count that have a remote job.
+    With `begun`, and while the engine is paused, only those count that have a remote job. Else tenants at their limits
+    are passed over.
     """
+    full = running_limits.list_full(db, limits)
     first = waiting.find_next(
         db,
         engine,
         begun=begun or pauses.is_paused(db, engine),
         preferred="" if turn is None else turn.reserved,
+        passed_over=full,
     )
     if first is None:
         return None
     record, stored = first
     if turn is not None and not turn.may_start(record.generation.id):
         return None
+    running_limits.pass_over(db, engine, full, record.caller)
     now = current_timestamp()
     change = records.claim(record, now)
     events = [rows.write(db, change)]

@@ -15,7 +15,7 @@ from atelier.v1.generation_pb2 import CancelCause, CancelOutcome, Generation, St
 from atelier_server.clock import current_timestamp
 from atelier_server.store import records
 from atelier_server.store.cancellations import Cancellations
-from atelier_server.store.events import EventBus, WaitingWorkers
+from atelier_server.store.events import EventBus, HeldQueues, WaitingWorkers
 from atelier_server.store.isolation import Isolation, Turn
 from atelier_server.store.protocol import (
     ENDED,
@@ -26,16 +26,18 @@ from atelier_server.store.protocol import (
     Submission,
     SubmitResult,
 )
+from atelier_server.store.quotas import RunningLimits
 from atelier_server.store.sql import (
     expiry,
     listing,
     moves,
     operations,
     rows,
+    waiting,
     watching,
 )
 from atelier_server.store.sql.database import Connection, Database
-from atelier_server.store.sql.operations import Release, Submitted
+from atelier_server.store.sql.operations import Claimed, Release, Submitted
 from atelier_server.store.sql.queues import SqlQueues
 
 
@@ -53,6 +55,8 @@ class SqlStore(SqlQueues):
         )
         self._cancellations = Cancellations()
         self._releases: set[asyncio.Task[None]] = set()
+        self._limits: RunningLimits | None = None
+        self._held = HeldQueues(self._workers)
 
     async def close(self) -> None:
         """See Store.close."""
@@ -81,7 +85,7 @@ class SqlStore(SqlQueues):
 
         def work(db: Connection) -> Submitted:
             is_watched = None if worker is None else self._events.is_watched
-            return operations.submit(db, submission, is_watched=is_watched)
+            return operations.submit(db, submission, is_watched=is_watched, limits=self._limits)
 
         def on_commit(submitted: Submitted) -> None:
             event = submitted.event
@@ -124,17 +128,26 @@ class SqlStore(SqlQueues):
     async def _claim_first(
         self, engine: str, turn: Turn | None = None, *, begun: bool = False
     ) -> Claim | None:
-        watched = self._events.is_watched
-        claiming = self._database.start(
-            lambda db: operations.claim(db, engine, watched, turn, begun=begun),
-            on_commit=lambda claimed: (
-                self._publish(claimed[1]) if claimed else self._note_empty(engine, begun=begun)
-            ),
-        )
+        watched, limits = self._events.is_watched, self._limits
+
+        def work(db: Connection) -> tuple[Claimed | None, bool]:
+            claimed = operations.claim(db, engine, watched, turn, begun=begun, limits=limits)
+            return claimed, claimed is None and waiting.count(db, engine) > 0
+
+        def on_commit(outcome: tuple[Claimed | None, bool]) -> None:
+            claimed, remains = outcome
+            if claimed is not None:
+                self._publish(claimed[1])
+                return
+            self._note_empty(engine, begun=begun)
+            if limits is not None and not (begun or (turn is not None and turn.refused)):
+                self._held.note_empty_claim(engine, remains=remains)
+
+        claiming = self._database.start(work, on_commit=on_commit)
         try:
-            claimed = await claiming
+            claimed, _ = await claiming
         except asyncio.CancelledError:
-            if claiming.exception() is None and (unwanted := claiming.result()) is not None:
+            if claiming.exception() is None and (unwanted := claiming.result()[0]) is not None:
                 await self.release(unwanted[0], keep_remote_handle=True)
             raise
         except Exception:
@@ -186,6 +199,7 @@ class SqlStore(SqlQueues):
             *progress, last = written[1]
             self._events.publish_progress(progress)
             self._publish([last])
+            self._free_place(claim.caller)
 
         ended, _ = await self._database.run_claimed(work, on_commit=on_commit)
         return ended
@@ -221,6 +235,7 @@ class SqlStore(SqlQueues):
             self._publish([event])
             if event.state == State.STATE_QUEUED:
                 self._workers[event.engine].notify()
+            self._free_place(claim.caller)
 
         await self._database.run(
             lambda db: operations.requeue(db, claim, release, self._retention_seconds),
@@ -313,6 +328,7 @@ class SqlStore(SqlQueues):
 
     async def sweep(self, now: float) -> AsyncGenerator[Sequence[str]]:
         """See Store.sweep."""
+        self._held.notify()  # other processes may have made room
         run, retention = self._database.run, self._retention_seconds
         fail = partial(expiry.fail_overdue, now=now, retention_seconds=retention)
         while await run(fail, on_commit=self._publish):
@@ -342,6 +358,10 @@ class SqlStore(SqlQueues):
                 if self._isolation.over:
                     self._isolation = None
             self._events.publish(event)
+
+    def _free_place(self, caller: str) -> None:
+        if self._limits is not None and self._limits(caller) is not None:
+            self._held.notify()
 
     def _wake_workers(self, engine: str, queued: int) -> None:
         self._workers[engine].recount(queued)

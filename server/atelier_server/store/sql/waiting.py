@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from atelier_server.store.records import Record, StoredFields
 from atelier_server.store.sql import rows
 from atelier_server.store.sql.database import Connection, oldest_first
 
-# ruff: noqa: S608 (only conditions of `rows` and the subquery below are put into statements)
+# ruff: noqa: S608 (only conditions of `rows`, the subquery below and question marks are put into statements)
 EXACT_POSITIONS = 10
 """Positions in a queue less than this are exact, and change as the queue moves."""
 _ALL = 2**62
 _IN_QUEUE = f"{rows.WAITING} AND engine = ?"
-_NEXT_TENANT = (
-    "SELECT tenant FROM shares WHERE engine = ? AND waiting > 0 ORDER BY served, tenant LIMIT 1"
-)
 
 
 def find_next(
-    db: Connection, engine: str, *, begun: bool = False, preferred: str = ""
+    db: Connection,
+    engine: str,
+    *,
+    begun: bool = False,
+    preferred: str = "",
+    passed_over: Sequence[str] = (),
 ) -> tuple[Record, StoredFields] | None:
-    """The next generation in the engine's queue, with what a claim also carries; None when the queue is empty.
+    """The next generation in the engine's queue, with what a claim also carries; None when there is none.
 
-    That is the one that is `preferred`, if it waits there; else the one whose turn it is, see `shares`. With `begun`,
-    only those count that have a remote job, and the oldest is next.
+    That is the one that is `preferred`, if it waits there; else the one whose turn it is, see `shares`, of tenants that
+    are not `passed_over`. With `begun`, only those count that have a remote job, of any tenant, and the oldest is next.
     """
     if begun:
         return _find_first(db, engine, "remote_handle <> ''", ())
     if preferred and (found := _find_first(db, engine, "id = ?", (preferred,))) is not None:
         return found
-    return _find_first(db, engine, f"caller = ({_NEXT_TENANT})", (engine,))
+    others = f" AND tenant NOT IN ({', '.join('?' * len(passed_over))})" if passed_over else ""
+    tenant = f"SELECT tenant FROM shares WHERE engine = ? AND waiting > 0{others} ORDER BY served, tenant LIMIT 1"
+    return _find_first(db, engine, f"caller = ({tenant})", (engine, *passed_over))
 
 
 def list_ids(db: Connection, engine: str, limit: int = _ALL) -> list[str]:

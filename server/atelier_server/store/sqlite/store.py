@@ -12,6 +12,7 @@ from atelier_server.errors import DatabaseUnusableError, StorageError
 from atelier_server.store.events import WaitingWorkers
 from atelier_server.store.isolation import Isolation
 from atelier_server.store.protocol import Event
+from atelier_server.store.quotas import RunningLimits
 from atelier_server.store.sql import history, recovery
 from atelier_server.store.sql.sql_store import SqlStore
 from atelier_server.store.sqlite import space
@@ -32,13 +33,14 @@ class SqliteStore(SqlStore):
         synchronous: str = "NORMAL",
         local_engines: Collection[str] = (),
         free_engines: Collection[str] = (),
+        running_limits: RunningLimits | None = None,
     ) -> SqliteStore:
         """Open, migrate or create the file, and requeue the generations that a process that died was running.
 
         What may have caused its death runs alone from now on, see `store.isolation`. One that did so in
         `max_attempts` attempts, alone at last, has FAILED with the reason POISONED.
         The work of `local_engines` ended with that process; jobs that others started may go on at a remote service.
-        Those of `free_engines` cost nothing.
+        Those of `free_engines` cost nothing. No more run at a time than `running_limits` says.
 
         Raises:
             DatabaseUnusableError: the file can't be opened, is damaged, or was written by a newer version.
@@ -48,6 +50,7 @@ class SqliteStore(SqlStore):
             database = Database(path, prepare=migrate, synchronous=synchronous, commits=commits)
             store = cls(database, retention_seconds=retention_seconds)
             store._free_engines = free_engines
+            store._limits = running_limits
             recovered = await store._recover(max_attempts, local_engines)
             queued, store._isolation, store._ends_at_start = recovered
             ids.continue_after(await database.read(history.greatest_id))
