@@ -77,6 +77,9 @@ class Service:
     generations: GenerationLifecycle
     workers: Sequence[Worker | RemovedEngineWorker]
     handover: QueueHandover
+    queues: EngineQueues
+    shares_store: bool
+    """Whether other servers may use the store, too."""
     health: Health
     server: GrpcServer
     front: Front
@@ -137,6 +140,8 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
             *await _make_removed_workers(store, decider),
         ],
         handover=QueueHandover(store=store, decider=decider),
+        queues=queues,
+        shares_store=settings.store.type == "postgres",
         health=health,
         server=server,
         front=make_front(settings, service, server.interceptors),

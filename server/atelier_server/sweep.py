@@ -43,6 +43,8 @@ async def sweep_periodically(service: Service) -> None:
 
 async def _sweep(service: Service) -> None:
     await service.artifacts.delete_expired()
+    if service.shares_store:
+        await _learn_from_others(service)
     for supervisor in service.supervisors:
         queued = await service.store.queue_depth(supervisor.name)
         QUEUE_DEPTH.labels(supervisor.name).set(queued)
@@ -52,6 +54,19 @@ async def _sweep(service: Service) -> None:
         if queued:
             await service.handover.move_on(supervisor.status)
         _show_backlog(supervisor.name, service.statuses.estimate_end(supervisor.status))
+
+
+async def _learn_from_others(service: Service) -> None:
+    """Take note of what was spent and paused at other servers."""
+    pauses = await service.store.list_pauses()
+    spent = [
+        (supervisor, await service.store.spent_today(supervisor.name))
+        for supervisor in service.supervisors
+        if supervisor.status.budget.limit is not None
+    ]
+    for supervisor, amount in spent:
+        supervisor.set_spending(amount)
+    service.queues.show(pauses)
 
 
 def _show_backlog(engine: str, seconds: float | None) -> None:

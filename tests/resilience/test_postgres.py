@@ -14,8 +14,8 @@ from atelier.v1.generation_pb2 import State
 from tests.artifacts.bucket_server import BucketServer
 from tests.conftest import RunningServer, StartServer, launch
 from tests.postgres_server import PostgresServer, postgres_server
-from tests.resilience.follower import Connect, Follower, wait_ended
-from tests.server.calls import image_request, on_acceptance, slow_request
+from tests.resilience.follower import Connect, Follower, wait_ended, wait_until
+from tests.server.calls import Stub, image_request, on_acceptance, refusal, slow_request
 
 __all__ = ["postgres_server"]
 
@@ -23,7 +23,10 @@ __all__ = ["postgres_server"]
 def settings(dsn: str) -> dict[str, object]:
     """A server whose work is taken over soon."""
     return {
-        "engines": {"sketch": {"type": "sketch", "concurrency": 2}},
+        "engines": {
+            "sketch": {"type": "sketch", "concurrency": 2},
+            "dear": {"type": "sketch", "price_per_image": 0.5, "daily_budget": 0.5},
+        },
         "store": {"type": "postgres", "dsn": dsn, "lease_seconds": 1},
     }
 
@@ -96,3 +99,27 @@ async def test_another_server_ends_what_one_was_running(
             download = pb.DownloadArtifactRequest(artifact_id=output.artifact.id)
             data = b"".join([answer.chunk async for answer in other.DownloadArtifact(download)])
             assert len(data) == output.artifact.size
+
+
+async def test_servers_learn_what_others_have_paused_and_spent(
+    two_servers: list[RunningServer], connect: Connect
+) -> None:
+    """A budget is that of all servers together; a pause is shown, and ends, everywhere."""
+    first, second = two_servers
+    async with connect(first) as stub, connect(second) as other:
+        await stub.Generate(image_request(engine="dear"))
+        await stub.PauseEngine(pb.PauseEngineRequest(engine="dear"))
+        await wait_until(lambda: _shows_pause(other))
+        refused = await refusal(other.Generate(on_acceptance(image_request(engine="dear"))))
+        assert refused.reason == "BUDGET_EXCEEDED"
+        await stub.ResumeEngine(pb.ResumeEngineRequest(engine="dear"))
+        await wait_until(lambda: _shows_no_pause(other))
+
+
+async def _shows_pause(stub: Stub) -> bool:
+    answer = await stub.GetCapabilities(pb.GetCapabilitiesRequest())
+    return any(engine.HasField("pause") for engine in answer.engines)
+
+
+async def _shows_no_pause(stub: Stub) -> bool:
+    return not await _shows_pause(stub)

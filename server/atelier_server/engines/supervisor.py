@@ -104,6 +104,10 @@ class EngineSupervisor:
         """Count what was spent today before this process started."""
         self._publish(budget=self.status.budget.add(amount))
 
+    def set_spending(self, amount: float) -> None:
+        """Count what was spent today, here and elsewhere."""
+        self._publish(budget=DailyBudget(limit=self.status.budget.limit).add(amount))
+
     def add_spending(self, cost: Cost) -> None:
         """Count the cost of a generation; it may be empty."""
         if cost.currency:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -54,6 +55,12 @@ class EngineQueues:
         cancelled = await self.store.clear_queue(name, reason)
         _log.warning("queue_cleared", extra={"engine": name, "cancelled": cancelled})
         return cancelled
+
+    def show(self, pauses: Mapping[str, EnginePause]) -> None:
+        """Show these pauses and no others: they may have begun or ended at another server."""
+        for name, engine in self.engines.items():
+            if engine.pause != pauses.get(name):
+                self._publish(name, pauses.get(name))
 
     def _publish(self, name: str, pause: EnginePause | None) -> None:
         self.engines.publish(replace(self.engines[name], pause=pause))
