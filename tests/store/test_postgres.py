@@ -75,13 +75,14 @@ class TestPostgresStore(
         await opened[-1].close()
 
 
-async def open_store(dsn: str, *, lease_seconds: float = 60) -> PostgresStore:
+async def open_store(dsn: str, *, poll_seconds: float = 1) -> PostgresStore:
     """A store of a process of its own, as far as the database can tell."""
     return await PostgresStore.open(
         dsn,
-        lease_seconds=lease_seconds,
+        lease_seconds=60,
         retention_seconds=60,
         rules=RecoveryRules(max_attempts=3),
+        poll_seconds=poll_seconds,
     )
 
 
@@ -148,9 +149,9 @@ async def test_processes_write_side_by_side(postgres_server: PostgresServer) -> 
 
 
 async def test_what_one_process_accepts_another_executes(postgres_server: PostgresServer) -> None:
-    """Its worker is woken, and whoever waits or watches at the first process gets every event once, in order."""
+    """Its worker is told, and so is whoever waits or watches at the first process: every event once, in order."""
     dsn = postgres_server.make_database()
-    first, second = await open_store(dsn), await open_store(dsn)
+    first, second = [await open_store(dsn, poll_seconds=3600) for _ in range(2)]
     claiming = asyncio.create_task(second.claim("sketch"))
     await asyncio.sleep(0)
     made = (await first.submit(submission())).generation.id
@@ -167,25 +168,25 @@ async def test_what_one_process_accepts_another_executes(postgres_server: Postgr
     await second.close()
 
 
+@pytest.mark.parametrize(("is_told", "poll_seconds"), [(True, 3600), (False, 0.1)])
 async def test_a_cancellation_reaches_a_worker_of_another_process(
     postgres_server: PostgresServer,
+    is_told: bool,  # noqa: FBT001 (a column of the table)
+    poll_seconds: float,
 ) -> None:
-    """Also when the notice of it is lost."""
+    """By a notice; when that is lost, when the process looks itself."""
     dsn = postgres_server.make_database()
-    first, second = await open_store(dsn), await open_store(dsn)
-    for is_told in (True, False):
-        made = (await first.submit(submission())).generation.id
-        claim = await second.claim("sketch")
-        if is_told:
-            await first.cancel("ada", made)
-        else:
-            with psycopg.connect(dsn) as connection:
-                connection.execute("UPDATE generations SET cancel_requested = 1 WHERE state = 2")
-        await second.wait_cancelled(claim)
-        ended = succeeded(claim)
-        ended.state = State.STATE_CANCELLED
-        await second.finish(claim, ended, Event())
-        assert (await first.wait_ended("ada", made)).state == State.STATE_CANCELLED
+    first, second = [await open_store(dsn, poll_seconds=poll_seconds) for _ in range(2)]
+    made = (await first.submit(submission())).generation.id
+    claim = await second.claim("sketch")
+    if not is_told:
+        await first._notices.close()
+    await first.cancel("ada", made)
+    await second.wait_cancelled(claim)
+    ended = succeeded(claim)
+    ended.state = State.STATE_CANCELLED
+    await second.finish(claim, ended, Event())
+    assert (await first.wait_ended("ada", made)).state == State.STATE_CANCELLED
     await first.close()
     await second.close()
 

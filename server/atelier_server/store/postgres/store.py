@@ -49,8 +49,6 @@ class _Taken:
 
 
 _MANY = 2**31
-POLL_SECONDS = 1.0
-"""Between two looks at what other processes should have told."""
 
 
 class PostgresStore(SqlStore):
@@ -64,6 +62,7 @@ class PostgresStore(SqlStore):
         *,
         retention_seconds: float,
         rules: RecoveryRules,
+        poll_seconds: float,
     ) -> None:
         """Use `open` instead, which also makes the tables."""
         super().__init__(database, retention_seconds=retention_seconds)
@@ -78,6 +77,7 @@ class PostgresStore(SqlStore):
         self._cancellations = SharedCancellations(
             self._running.__contains__, self._notices.tell_cancelled
         )
+        self._poll_seconds = poll_seconds
         self._poll_now = asyncio.Event()
         self._behind: dict[str, int] = {}
         self._reading: asyncio.Task[None] | None = None
@@ -91,8 +91,11 @@ class PostgresStore(SqlStore):
         retention_seconds: float,
         lease_seconds: float,
         rules: RecoveryRules,
+        poll_seconds: float = 1.0,
     ) -> PostgresStore:
         """Open the database, make or migrate its tables, and take over the work of processes whose leases have ended.
+
+        What other processes should have told it looks up itself every `poll_seconds`.
 
         Raises:
             DatabaseUnusableError: it can't be reached, is of a newer version, or has tables of something else.
@@ -105,6 +108,7 @@ class PostgresStore(SqlStore):
                 processes.Lease(dsn, process, lease_seconds),
                 retention_seconds=retention_seconds,
                 rules=rules,
+                poll_seconds=poll_seconds,
             )
             try:
                 await store._open()
@@ -226,7 +230,7 @@ class PostgresStore(SqlStore):
         """Read now and then what notices should have told."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._poll_now.wait(), POLL_SECONDS)
+                await asyncio.wait_for(self._poll_now.wait(), self._poll_seconds)
             self._poll_now.clear()
             with suppress(StorageError):
                 await self._poll()
