@@ -32,6 +32,7 @@ _NOT_RUN: Mapping[str, str] = {
     "atelier serve --config comfy.yaml": "wants a ComfyUI",
     "--engine comfy": "wants a ComfyUI",
     "--engine tango": "wants weights of 4 GB",
+    "-authority atelier.atelier.svc": "wants a cluster",
 }
 _ELSEWHERE = ("lightning", "studio")
 """Engines of pages whose services are not here: their requests are read, not sent."""
@@ -63,11 +64,13 @@ def _environment(folder: Path, server: RunningServer) -> dict[str, str]:
 
 
 def _is_run(line: ShownLine) -> bool:
+    if any(words in line.text for words in _NOT_RUN):
+        return False
     if line.calls("grpcurl"):
         return GRPCURL.exists() and not any(f'"{name}"' in line.text for name in _ELSEWHERE)
     if line.calls("curl"):
         return shutil.which("curl") is not None
-    return line.calls("atelier") and not any(words in line.text for words in _NOT_RUN)
+    return line.calls("atelier")
 
 
 _OTHER_TEST = ("security.md",)
