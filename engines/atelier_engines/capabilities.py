@@ -44,6 +44,8 @@ class AudioFeature(Enum):
     SPEECH = "speech"
     """The prompt is the words to say."""
     AUDIO_TO_AUDIO = "audio_to_audio"
+    PREVIEW = "preview"
+    """The waveform while it is made."""
 
 
 class CancelSupport(Enum):

@@ -105,6 +105,8 @@ class Output:
     """Runs of networks since the last output that met a shape they are not compiled for, where they are compiled."""
     charge: Charge | None = None
     """What the service charges for it; None where it does not tell: then the price of the engine holds."""
+    score: float | None = None
+    """How well audio matches its prompt, the higher the better; None where nothing scored it."""
     notes: tuple[Note, ...] = ()
     """What the receipt is to say of audio; none for images."""
     reused: Reused | None = None

@@ -192,6 +192,8 @@ class AudioTask:
     """Integrated loudness to reach (EBU R128); None leaves it."""
     reuse: bool = False
     """Whether a clip that was made before, with another seed, will do: nobody has asked for this one."""
+    preview_interval: int = 0
+    """Steps between two previews of the waveform; 0 sends none."""
     options: Mapping[str, JSON] = field(default_factory=dict)
     """Engine-specific options, by the engine's options schema."""
     resume: str = ""

@@ -141,6 +141,7 @@ def _missing_audio_features(
         AudioFeature.LOUDNESS: task.loudness_lufs is not None,
         AudioFeature.CANDIDATES: task.candidates > 1,
         AudioFeature.AUDIO_TO_AUDIO: task.init_audio is not None,
+        AudioFeature.PREVIEW: task.preview_interval > 0,
     }
     for feature, needed in needs.items():
         if needed and feature not in capabilities.features:

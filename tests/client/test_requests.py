@@ -94,6 +94,7 @@ AUDIO = AudioTask(
     fade_out_seconds=0.2,
     init_audio=b"RIFF",
     strength=0.5,
+    preview_interval=2,
 )
 
 

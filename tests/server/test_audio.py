@@ -53,6 +53,20 @@ async def test_every_format_has_exactly_what_was_asked_for(
         assert parameter(made, "sample_rate").value.number_value == expected
 
 
+async def test_the_waveform_is_shown_while_it_is_made(stub: Stub) -> None:
+    """Every so many steps, as a small image; and only where that is asked for."""
+    for interval, expected in ((2, [2, 4]), (0, []), (None, [])):
+        asked = {} if interval is None else {"preview_interval": interval}
+        request = pb.StreamProgressRequest(generate=audio_request(task={"steps": 4, **asked}))
+        events = [event async for event in stub.StreamProgress(request)]
+        shown = [event for event in events if event.HasField("preview")]
+        assert [event.step for event in shown] == expected
+        for event in shown:
+            assert event.preview.media_type == "image/jpeg"
+            assert (event.preview.size.width, event.preview.size.height) == (256, 64)
+            assert len(event.preview.data) < 8000
+
+
 async def test_loudness_is_set_and_told(stub: Stub, tmp_path: Path) -> None:
     """EMULATED; where true peaks limit it, CLAMPED to what it has, and refused for strict requests."""
     path = tmp_path / "audio.wav"

@@ -13,7 +13,7 @@ import soundfile
 from grpc import aio
 
 from atelier.v1 import task_pb2
-from atelier.v1.generation_pb2 import DISPOSITION_EMULATED, Generation
+from atelier.v1.generation_pb2 import DISPOSITION_EMULATED, DISPOSITION_IGNORED, Generation
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from tests.conftest import RunningServer, launch
 from tests.server.calls import Stub, audio_request
@@ -83,6 +83,13 @@ async def test_what_the_file_is_not_the_server_makes_of_it(files_stub: Stub) -> 
     faded = await generate(files_stub, "flac", fade_in={"seconds": 1})
     samples, _ = soundfile.read(io.BytesIO(faded.outputs[0].data))
     assert np.abs(samples[:4000]).max() < 0.01 < np.abs(samples[-4000:]).max()
+
+
+async def test_previews_that_an_engine_does_not_make_are_ignored(files_stub: Stub) -> None:
+    """And told, not refused."""
+    told = parameter(await generate(files_stub, "flac", preview_interval=1), "preview_interval")
+    assert told.disposition == DISPOSITION_IGNORED
+    assert told.explanation == "this engine does not support previews"
 
 
 async def test_a_file_that_cannot_be_read_is_a_failure_of_the_engine(files_stub: Stub) -> None:

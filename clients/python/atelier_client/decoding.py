@@ -281,6 +281,7 @@ def _audio_task(pb: task_pb2.AudioTask) -> tasks.AudioTask:
         fade_out_seconds=read_seconds(pb, "fade_out"),
         init_audio=_source(pb.init_audio) if pb.HasField("init_audio") else None,
         strength=read_number(pb, "strength"),
+        preview_interval=read_integer(pb, "preview_interval"),
     )
 
 

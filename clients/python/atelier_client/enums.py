@@ -129,6 +129,7 @@ class AudioFeature(ProtoEnum):
     CANDIDATES = "candidates"
     SPEECH = "speech"
     AUDIO_TO_AUDIO = "audio_to_audio"
+    PREVIEW = "preview"
 
 
 class CancelSupport(ProtoEnum):

@@ -153,6 +153,8 @@ class AudioTask(ShortRepr):
     """Input of audio-to-audio: a WAV, FLAC, Ogg, Opus or MP3 file."""
     strength: float | None = None
     """Denoising strength: 0 keeps init_audio, 1 ignores it."""
+    preview_interval: int | None = None
+    """Steps between two previews of the waveform; 0 for none."""
 
 
 Task: TypeAlias = str | ImageTask | AudioTask

@@ -31,6 +31,21 @@ class Scorer(Protocol):
         """The higher, the better; yields where other clips may advance."""
 
 
+def load_scorer(load: Callable[[], Scorer]) -> Scorer:
+    """The scorer; raises as `AudioPipeline.start`."""
+    with errors.translate_inference("loading the model of prompt_match", _CPU):
+        return load()
+
+
+def score_clip(
+    load: Callable[[], Scorer], clip: Samples, prompt: str
+) -> Generator[DenoiseRequest | None, torch.Tensor, float]:
+    """The score of a clip; raises as `AudioPipeline.start`."""
+    scorer = load_scorer(load)
+    with errors.translate_inference("scoring a clip", _CPU):
+        return (yield from scorer.score(clip, prompt))
+
+
 @dataclass(slots=True, kw_only=True)
 class BestOf:
     """The candidates of one task. They share runs of the denoiser as the clips of several tasks do."""
@@ -53,16 +68,17 @@ class BestOf:
         """One for each candidate; the one that ends last emits the output."""
         first = self.task.seed
         seeds = [(first + index) % (MAX_SEED + 1) for index in range(self.task.candidates)]
-        return [self._run(replace(self.task, seed=seed, candidates=1)) for seed in seeds]
+        return [
+            self._run(replace(self.task, seed=seed, candidates=1, preview_interval=0))
+            for seed in seeds
+        ]
 
     def _run(self, task: AudioTask) -> AudioCoroutine:
-        with errors.translate_inference("loading the model of prompt_match", _CPU):
-            scorer = self.load()
+        load_scorer(self.load)
         clip = yield from self.make(task, _Follower(self))
         self.enter("score")
-        with errors.translate_inference("scoring a candidate", _CPU):
-            score = yield from scorer.score(clip, task.prompt)
-        self._add(Output(media=clip, seed=task.seed), score)
+        score = yield from score_clip(self.load, clip, task.prompt)
+        self._add(Output(media=clip, seed=task.seed, score=score), score)
 
     def enter(self, stage: str) -> None:
         """Tell the stage, if it is another than that of what was told last."""

@@ -116,6 +116,19 @@ class AudioModelConfig(LocalModelConfig):
         "every task makes its own clip.",
     )
 
+    @property
+    def scores_kept_clips(self) -> bool:
+        """Whether clips that are kept for reuse are scored, too."""
+        return self.reuse is not None and self.reuse.cap_strategy == "quality"
+
+    @model_validator(mode="after")
+    def _require_a_scorer(self) -> Self:
+        if self.scores_kept_clips and self.prompt_match is None:
+            raise ValueError(
+                "reuse.cap_strategy: quality needs prompt_match, which scores the clips: set it, or another strategy"
+            )
+        return self
+
     @model_validator(mode="after")
     def _require_what_onnx_can(self) -> Self:
         if self.runtime == "torch":

@@ -61,7 +61,9 @@ def _load(
     if config.prompt_match is None:
         return pipeline
     load_scorer = partial(_load_scorer, config.prompt_match.model, download=config.download)
-    return replace(pipeline, load_scorer=cache(load_scorer))
+    return replace(
+        pipeline, load_scorer=cache(load_scorer), scores_kept_clips=config.scores_kept_clips
+    )
 
 
 def _load_scorer(source: str, *, download: bool) -> PromptMatch:

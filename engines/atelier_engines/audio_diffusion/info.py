@@ -20,7 +20,12 @@ from atelier_engines.capabilities import (
 from atelier_engines.options import NoOptions, build_options_schema
 
 _FEATURES = frozenset(
-    {AudioFeature.SEED, AudioFeature.NEGATIVE_PROMPT, AudioFeature.AUDIO_TO_AUDIO}
+    {
+        AudioFeature.SEED,
+        AudioFeature.NEGATIVE_PROMPT,
+        AudioFeature.AUDIO_TO_AUDIO,
+        AudioFeature.PREVIEW,
+    }
 )
 _MIN_SECONDS = 0.1
 _DEFAULT_SECONDS = 10.0

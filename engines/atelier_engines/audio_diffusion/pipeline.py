@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from atelier_engines.audio_diffusion import samples
@@ -17,9 +18,11 @@ from atelier_engines.audio_diffusion.best_of import (
     BestOf,
     ClipCoroutine,
     Scorer,
+    score_clip,
 )
 from atelier_engines.audio_diffusion.initial_audio import encode_audio
 from atelier_engines.audio_diffusion.model import AudioModel
+from atelier_engines.audio_diffusion.samples import Chunk
 from atelier_engines.audio_diffusion.sampling import (
     Conditioning,
     DenoiseRequest,
@@ -37,6 +40,7 @@ from atelier_engines.media import Samples
 from atelier_engines.options import NoOptions, parse_options
 from atelier_engines.task import AudioTask
 from atelier_engines.threads import Emit
+from atelier_engines.waveform import preview_waveform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +51,8 @@ class AudioPipeline:
     """The model."""
     load_scorer: Callable[[], Scorer] | None = None
     """Loads what scores candidates with its first call, and returns the same again; None where nothing does."""
+    scores_kept_clips: bool = False
+    """Whether it scores clips that may be kept for reuse, too."""
 
     @property
     def components(self) -> EngineComponents:
@@ -78,7 +84,11 @@ class AudioPipeline:
 
     def _emit_clip(self, task: AudioTask, emit: Emit) -> AudioCoroutine:
         made = yield from self.make(task, emit)
-        emit(Output(media=made, seed=task.seed))
+        score = None
+        if self.scores_kept_clips and task.reuse and self.load_scorer is not None:
+            emit(Stage(name="score"))
+            score = yield from score_clip(self.load_scorer, made, task.prompt)
+        emit(Output(media=made, seed=task.seed, score=score))
 
     def make(self, task: AudioTask, emit: Emit) -> ClipCoroutine:
         """Make the clip of a task, or of one candidate."""
@@ -94,11 +104,13 @@ class AudioPipeline:
                 conditioning = self.model.encode(task, guided=is_guided(guidance))
                 initial = yield from self._encode_audio(task, emit)
                 sampler = self._create_sampler(task, guidance, initial)
+                chunks = self._plan_decoding(task)
+                progress = _Progress(emit, sampler.steps, len(chunks), task.preview_interval)
                 emit(Stage(name="denoise"))
-                yield from self._denoise(sampler, conditioning, emit)
+                yield from self._denoise(sampler, conditioning, progress)
                 yield None  # the task may be closed, instead of waiting for the end of the decoding
                 emit(Stage(name="decode"))
-                return (yield from self._decode(sampler.latents, task))
+                return (yield from self._decode(sampler.latents, task, chunks, progress))
             finally:
                 devices.synchronize(device)
 
@@ -137,8 +149,9 @@ class AudioPipeline:
             initial=initial,
         )
 
-    def _denoise(self, sampler: Sampler, conditioning: Conditioning, emit: Emit) -> AudioCoroutine:
-        index = 0
+    def _denoise(
+        self, sampler: Sampler, conditioning: Conditioning, progress: _Progress
+    ) -> AudioCoroutine:
         while not sampler.is_finished:
             inputs = sampler.model_input()
             prediction = yield DenoiseRequest(inputs=inputs, conditioning=conditioning)
@@ -146,21 +159,55 @@ class AudioPipeline:
             # A GPU queues many steps ahead; waiting here keeps the progress true, and leaves at most one
             # step to do after a cancellation.
             devices.synchronize(self.model.components.device)
-            index += 1
-            emit(Step(index=index, total=sampler.steps))
+            progress.step()
+
+    def _count_frames(self, task: AudioTask) -> int:
+        return round(task.duration_seconds * self.model.info.sample_rate)
+
+    def _plan_decoding(self, task: AudioTask) -> list[Chunk]:
+        """The pieces that the duration needs."""
+        codec = self.model.codec
+        wanted = codec.count_latents(self._count_frames(task))
+        return list(samples.plan_chunks(wanted, self.model.count_latents(task), codec.reach))
 
     def _decode(
-        self, latents: torch.Tensor, task: AudioTask
+        self, latents: torch.Tensor, task: AudioTask, chunks: Sequence[Chunk], progress: _Progress
     ) -> Generator[None, torch.Tensor, Samples]:
-        """Decode what the duration needs, piece by piece; other clips advance between two pieces."""
-        codec, rate = self.model.codec, self.model.info.sample_rate
-        frames = round(task.duration_seconds * rate)
-        wanted = codec.count_latents(frames)
-        pieces = []
-        for chunk in samples.plan_chunks(wanted, self.model.count_latents(task), codec.reach):
+        """Decode piece by piece; other clips advance between two pieces."""
+        codec, frames = self.model.codec, self._count_frames(task)
+        pieces: list[torch.Tensor] = []
+        for chunk in chunks:
             decoded = self.model.decode(latents, chunk.start, chunk.stop)
             first = (chunk.keep_start - chunk.start) * codec.hop
             length = (chunk.keep_stop - chunk.keep_start) * codec.hop
             pieces.append(decoded[:, first : first + length])
+            progress.show(pieces)
             yield
-        return samples.finish(pieces, frames=frames, rate=rate)
+        return samples.finish(pieces, frames=frames, rate=self.model.info.sample_rate)
+
+
+class _Progress:
+    """Tells the steps of a clip, and where previews are asked for the pieces that are decoded, as steps with one."""
+
+    def __init__(self, emit: Emit, steps: int, pieces: int, preview_interval: int) -> None:
+        self._emit = emit
+        self._interval = preview_interval
+        self._pieces = pieces
+        self._total = steps + (pieces if preview_interval else 0)
+        self._done = 0
+
+    def step(self) -> None:
+        """Tell that a step of the denoiser is done."""
+        self._done += 1
+        self._emit(Step(index=self._done, total=self._total))
+
+    def show(self, pieces: Sequence[torch.Tensor]) -> None:
+        """Tell that a piece is decoded, the last of these; each is (channels, samples)."""
+        if not self._interval:
+            return
+        self._done += 1
+        preview = None
+        if len(pieces) % self._interval == 0 or len(pieces) == self._pieces:
+            wave = torch.cat(list(pieces), dim=-1).float().cpu().T.numpy()
+            preview = preview_waveform(np.nan_to_num(wave), len(pieces) / self._pieces)
+        self._emit(Step(index=self._done, total=self._total, preview=preview))

@@ -18,6 +18,8 @@ from atelier_engines.media import Encoded, Samples
 if TYPE_CHECKING:
     from atelier_engines.task import AudioTask
 
+_PREVIEW_SIDE, _PREVIEW_BYTES = 512, 2**17
+
 
 class AudioConformance(ConformanceFixtures):
     """The tests of engines that generate audio."""
@@ -74,6 +76,24 @@ class AudioConformance(ConformanceFixtures):
             results.append(subject.bytes_of(task)[0])
         if subject.bit_exact:
             assert len(set(results)) == len(results)
+
+    def test_previews_of_audio_are_sent_on_request_and_are_small(
+        self, subject: EngineUnderTest, audio: AudioCapabilities, audio_task: AudioTask
+    ) -> None:
+        """A preview is an image file of at most 512 pixels a side and 128 KiB."""
+        if AudioFeature.PREVIEW not in audio.features:
+            pytest.skip("it does not claim PREVIEW")
+        steps = subject.steps(replace(audio_task, preview_interval=1))
+        previews = [step.preview for step in steps if step.preview is not None]
+        assert previews
+        for preview in previews:
+            assert preview.media_type.startswith("image/")
+            assert max(preview.width, preview.height) <= _PREVIEW_SIDE
+            assert len(preview.data) <= _PREVIEW_BYTES
+        indices = [step.index for step in steps]
+        assert indices == sorted(set(indices))
+        assert steps[-1].index == steps[-1].total
+        assert all(step.preview is None for step in subject.steps(audio_task))
 
 
 def _assert_loop(subject: EngineUnderTest, task: AudioTask) -> None:

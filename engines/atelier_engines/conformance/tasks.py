@@ -235,6 +235,7 @@ def audio_needing(task: AudioTask) -> dict[AudioFeature, AudioTask]:
         AudioFeature.LOUDNESS: replace(task, loudness_lufs=-16.0),
         AudioFeature.CANDIDATES: replace(task, candidates=2),
         AudioFeature.AUDIO_TO_AUDIO: replace(task, init_audio=random_audio(task, 1)),
+        AudioFeature.PREVIEW: replace(task, preview_interval=1),
     }
 
 

@@ -114,6 +114,7 @@ def _audio(task: AudioTask, capabilities: AudioCapabilities | None) -> client.Au
         seamless_loop=task.seamless_loop,
         loudness_lufs=task.loudness_lufs,
         model=task.model,
+        preview_interval=task.preview_interval,
         format=AudioFormat.WAV,
     )
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from atelier_engines.config import Section
 
-CapStrategy = Literal["diversity", "oldest"]
+CapStrategy = Literal["diversity", "quality", "oldest"]
 
 
 class ReuseConfig(Section):
@@ -52,7 +52,8 @@ class ReuseConfig(Section):
     cap_strategy: CapStrategy = Field(
         default="diversity",
         description="Which clip of a prompt goes when there are too many: `diversity`, the older of the two whose "
-        "spectra are most alike; `oldest`, the one made first.",
+        "spectra are most alike; `quality`, the one that matches its prompt least, which `prompt_match` scores; "
+        "`oldest`, the one made first.",
     )
     prefetch_in_background: bool = Field(
         default=False,

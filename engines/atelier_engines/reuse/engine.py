@@ -254,11 +254,17 @@ def _keep(task: AudioTask, place: _Place, made: Output, media: Samples) -> Varia
         seed=made.seed,
         media=replace(media, array=array),
         spectrum=spectra.describe(media),
+        score=made.score,
         notes=made.notes,
     )
 
 
 def _choose(strategy: CapStrategy, variants: Sequence[Variant]) -> int:
-    if strategy == "oldest":
-        return 0
-    return spectra.choose_most_alike([variant.spectrum for variant in variants])
+    match strategy:
+        case "oldest":
+            return 0
+        case "quality":
+            scores = [-math.inf if one.score is None else one.score for one in variants]
+            return scores.index(min(scores))
+        case "diversity":
+            return spectra.choose_most_alike([variant.spectrum for variant in variants])

@@ -37,6 +37,8 @@ class Variant:
     """The clip; not a view of a larger array."""
     spectrum: Vector
     """Of the clip, of length 1, see `spectra`."""
+    score: float | None = None
+    """How well it matches its prompt; None where nothing scored it."""
     notes: tuple[Note, ...] = ()
     """What the engine told of it."""
 

@@ -63,7 +63,12 @@ def _audio() -> AudioCapabilities:
         sample_rates=(44100, 48000, 16000),
         channels=(1, 2),
         features=frozenset(
-            {AudioFeature.SEED, AudioFeature.SEAMLESS_LOOP, AudioFeature.AUDIO_TO_AUDIO}
+            {
+                AudioFeature.SEED,
+                AudioFeature.SEAMLESS_LOOP,
+                AudioFeature.AUDIO_TO_AUDIO,
+                AudioFeature.PREVIEW,
+            }
         ),
         vocabulary=VOCABULARY,
         steps=_STEPS,

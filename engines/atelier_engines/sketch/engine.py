@@ -35,6 +35,7 @@ from atelier_engines.sketch.sources import (
 )
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.threads import result_from_thread
+from atelier_engines.waveform import preview_waveform
 
 _STEPS_AT_ONCE = 8
 
@@ -124,8 +125,11 @@ class SketchEngine:
             await pace.step(index)
             stop = audio.length * index // pace.steps
             await result_from_thread(partial(audio.fill, samples, start, stop))
-            start = stop
-            yield Step(index=index, total=pace.steps)
+            start, preview = stop, None
+            if task.preview_interval and index % task.preview_interval == 0:
+                draw = partial(preview_waveform, samples[:stop], index / pace.steps)
+                preview = await result_from_thread(draw)
+            yield Step(index=index, total=pace.steps, preview=preview)
         await result_from_thread(partial(audio.finish, samples))
         if task.init_audio is not None:
             mix = partial(mix_in, samples, task.init_audio, task.strength, loops=task.seamless_loop)

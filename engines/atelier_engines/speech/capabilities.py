@@ -32,7 +32,7 @@ def build_capabilities(digest: str = "", versions: Mapping[str, str] | None = No
             prompt_decides_duration=True,
             sample_rates=(SAMPLE_RATE,),
             channels=(1,),
-            features=frozenset({AudioFeature.SEED, AudioFeature.SPEECH}),
+            features=frozenset({AudioFeature.SEED, AudioFeature.SPEECH, AudioFeature.PREVIEW}),
             max_prompt_length=_MAX_PROMPT_LENGTH,
             models=(Model(name=MODEL, family="hibari", digest=digest, license="Apache-2.0"),),
         ),

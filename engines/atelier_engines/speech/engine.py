@@ -26,6 +26,7 @@ from atelier_engines.speech.config import SpeechConfig, SpeechOptions
 from atelier_engines.speech.package import find_package
 from atelier_engines.task import AudioTask, Task
 from atelier_engines.threads import Emit, result_from_thread, stream_from_thread
+from atelier_engines.waveform import preview_waveform
 
 if TYPE_CHECKING:
     from atelier_engines.speech.voice import ReadText, Voice
@@ -139,7 +140,11 @@ def _say(voice: Voice, task: AudioTask, speed: float, emit: Emit) -> None:
     parts = []
     for index, part in enumerate(voice.say(sentences, speed=speed, seed=task.seed), start=1):
         parts.append(part)
-        emit(Step(index=index, total=len(sentences)))
+        preview = None
+        if task.preview_interval and index % task.preview_interval == 0:
+            said = np.concatenate(parts)[:, None]
+            preview = preview_waveform(said, index / len(sentences))
+        emit(Step(index=index, total=len(sentences), preview=preview))
     media = _finish(np.concatenate(parts))
     emit(Output(media=media, seed=task.seed, notes=_describe_unsaid(text.unsaid)))
 

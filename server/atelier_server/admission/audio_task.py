@@ -9,7 +9,12 @@ from atelier_engines.capabilities import MAX_SEED, AudioCapabilities, AudioFeatu
 from atelier_engines.media import Samples
 from atelier_engines.task import JSON, AudioTask
 from atelier_server.admission.audio_finishing import decide_layout
-from atelier_server.admission.parameters import NO_NEGATIVE_PROMPT, ParameterRecorder, to_decimal
+from atelier_server.admission.parameters import (
+    NO_NEGATIVE_PROMPT,
+    NO_PREVIEWS,
+    ParameterRecorder,
+    to_decimal,
+)
 from atelier_server.artifacts.audio.plan import Finishing
 
 _DEFAULT_STRENGTH = 0.75
@@ -60,6 +65,7 @@ def resolve_audio_task(
         channels=layout.channels,
         init_audio=init_audio,
         strength=_choose_strength(request, recorder),
+        preview_interval=_choose_preview_interval(request, capabilities, recorder),
         model=recorder.choose(
             "model", request.model, [model.name for model in capabilities.models]
         ),
@@ -79,6 +85,15 @@ def _record_cut(audio: Samples, seconds: float, recorder: ParameterRecorder) -> 
     if audio.seconds > seconds:
         why = f"the first {seconds:.4g} s of its {audio.seconds:.4g} s are used: the duration"
         recorder.record_clamped("init_audio", seconds, audio.seconds, why)
+
+
+def _choose_preview_interval(
+    request: pb.AudioTask, capabilities: AudioCapabilities, recorder: ParameterRecorder
+) -> int:
+    if request.preview_interval and AudioFeature.PREVIEW not in capabilities.features:
+        recorder.ignore("preview_interval", request.preview_interval, NO_PREVIEWS)
+        return 0
+    return request.preview_interval
 
 
 def _choose_strength(request: pb.AudioTask, recorder: ParameterRecorder) -> float:

@@ -21,7 +21,7 @@ from atelier_server.admission.concepts import add_concept_loras
 from atelier_server.admission.image_size import choose_size
 from atelier_server.admission.loras import describe_stack, stack_loras
 from atelier_server.admission.model_choice import choose_model
-from atelier_server.admission.parameters import ParameterRecorder, to_decimal
+from atelier_server.admission.parameters import NO_PREVIEWS, ParameterRecorder, to_decimal
 from atelier_server.admission.prompts import decide_prompts
 from atelier_server.admission.sampling import choose_sampling
 from atelier_server.admission.styles import add_style_loras, apply_style
@@ -193,9 +193,7 @@ def _choose_preview_interval(
     if not request.HasField("preview_interval"):
         return capabilities.default_preview_interval
     if request.preview_interval and ImageFeature.PREVIEW not in capabilities.features:
-        recorder.ignore(
-            "preview_interval", request.preview_interval, "this engine does not support previews"
-        )
+        recorder.ignore("preview_interval", request.preview_interval, NO_PREVIEWS)
         return 0
     return request.preview_interval
 

@@ -32,6 +32,8 @@ ChoiceT = TypeVar("ChoiceT", bound=Enum)
 
 NO_NEGATIVE_PROMPT = "this engine does not support negative_prompt"
 """Why a negative prompt is ignored."""
+NO_PREVIEWS = "this engine does not support previews"
+"""Why an interval of previews is ignored."""
 _STRENGTH_UNITS = 10_000  # raised strengths have four decimals
 _MAX_UNGUIDED = (
     1.0  # up to this guidance no unconditional pass runs, so a negative prompt has no effect

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from transformers import AutoModel, AutoTokenizer
 
 from atelier_engines import stable_audio as open_audio
@@ -20,7 +21,8 @@ from atelier_engines.media import Samples
 from atelier_engines.reuse import embedder
 from atelier_engines.task import AudioTask
 from tests.engines.audio_clips import task
-from tests.engines.audio_diffusion import tiny_bert
+from tests.engines.audio_diffusion import tiny_bert, tiny_clap
+from tests.engines.audio_diffusion.test_best_of import score
 from tests.engines.audio_diffusion.tiny_stable_audio import TinyStableAudio
 from tests.engines.audio_diffusion.tiny_tangoflux import TinyTangoFlux
 
@@ -64,6 +66,24 @@ async def test_an_engine_reuses_clips_by_the_similarity_of_its_embedding(
     assert found.reused.similarity == pytest.approx(similarity, abs=1e-6)
     assert 0.5 < similarity < 1
     assert own.reused is None
+
+
+async def test_clips_that_are_kept_are_scored_where_the_best_are_kept(
+    tangoflux: TinyTangoFlux, tmp_path: Path
+) -> None:
+    """By the model of candidates, and no others; without one the configuration is refused."""
+    clap = tiny_clap.write(tmp_path / "clap")
+    reuse = {"use_bge": False, "cap_strategy": "quality"}
+    engine = tango.create_engine(tangoflux.config(reuse=reuse, prompt_match={"model": str(clap)}))
+    await engine.start()
+    made = await output(engine, task(reuse=True))
+    other = await output(engine, task())
+    await engine.stop()
+    assert isinstance(made.media, Samples)
+    assert made.score == pytest.approx(score(clap, made.media), abs=1e-5)
+    assert other.score is None
+    with pytest.raises(ValidationError, match="quality needs prompt_match"):
+        tangoflux.config(reuse=reuse)
 
 
 def tangoflux_engine(model: TinyTangoFlux, reuse: dict[str, object]) -> Engine:

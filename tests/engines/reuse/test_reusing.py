@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -143,6 +143,43 @@ async def test_a_prompt_gets_new_clips_until_there_are_enough_and_then_one_of_th
         drawn = {one.seed for one in await it.clips(RAIN, 20, first_seed=0)}
         assert drawn == {100, 101}
         assert it.gate.runs == 2
+
+
+class Scoring(RunCounter):
+    """Gives clips a score by their seed."""
+
+    scores: Mapping[int, float]
+
+    async def run(self, task: Task) -> AsyncGenerator[Event]:
+        """See Engine.run."""
+        async with aclosing(super().run(task)) as events:
+            async for event in events:
+                if isinstance(event, Output):
+                    yield replace(event, score=self.scores.get(event.seed))
+                else:
+                    yield event
+
+
+async def test_quality_lets_the_clip_go_that_matches_least() -> None:
+    """Of several that were made side by side; one without a score goes first."""
+    for scores, left in (({1: 0.5, 2: 0.2, 3: 0.9}, {1, 3}), ({1: 0.5, 2: -0.2}, {1, 2})):
+        inner = Scoring(ENGINE.create(SketchConfig()))
+        inner.scores = scores
+        config = ReuseConfig(
+            use_bge=False, target_per_prompt=2, max_per_prompt=2, cap_strategy="quality"
+        )
+        engine = ReusingEngine(inner, config, WordOverlap)
+        await engine.start()
+        await asyncio.gather(
+            *(collect_events(engine, replace(RAIN, seed=seed)) for seed in (1, 2, 3))
+        )
+        drawn = set()
+        for seed in range(100, 120):
+            last = (await collect_events(engine, replace(RAIN, seed=seed)))[-1]
+            assert isinstance(last, Output)
+            drawn.add(last.seed)
+        await engine.stop()
+        assert drawn == left
 
 
 async def test_a_draw_is_decided_by_the_task_and_prefers_what_is_similar() -> None:

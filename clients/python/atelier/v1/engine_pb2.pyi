@@ -135,6 +135,8 @@ class _AudioFeatureEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_AudioFeat
     """Speech: the prompt is the words to say."""
     AUDIO_FEATURE_AUDIO_TO_AUDIO: _AudioFeature.ValueType  # 7
     """Audio-to-audio: init_audio."""
+    AUDIO_FEATURE_PREVIEW: _AudioFeature.ValueType  # 8
+    """Previews: the waveform while it is made."""
 
 class AudioFeature(_AudioFeature, metaclass=_AudioFeatureEnumTypeWrapper):
     """Features of an engine beyond text-to-audio."""
@@ -155,6 +157,8 @@ AUDIO_FEATURE_SPEECH: AudioFeature.ValueType  # 6
 """Speech: the prompt is the words to say."""
 AUDIO_FEATURE_AUDIO_TO_AUDIO: AudioFeature.ValueType  # 7
 """Audio-to-audio: init_audio."""
+AUDIO_FEATURE_PREVIEW: AudioFeature.ValueType  # 8
+"""Previews: the waveform while it is made."""
 
 class _CancelSupport:
     ValueType = typing.NewType("ValueType", builtins.int)

@@ -815,7 +815,7 @@ class Recipe(message.Message):
 
 @typing.final
 class Preview(message.Message):
-    """A small preview image of a running generation."""
+    """A small preview image of a running generation; of audio, its waveform."""
 
     DESCRIPTOR: descriptor.Descriptor
 

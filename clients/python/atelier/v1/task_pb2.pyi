@@ -448,6 +448,7 @@ class AudioTask(message.Message):
     FADE_OUT_FIELD_NUMBER: builtins.int
     INIT_AUDIO_FIELD_NUMBER: builtins.int
     STRENGTH_FIELD_NUMBER: builtins.int
+    PREVIEW_INTERVAL_FIELD_NUMBER: builtins.int
     prompt: builtins.str
     """Prompt: a description of the audio; the words to say, where the engine has the feature SPEECH."""
     negative_prompt: builtins.str
@@ -483,6 +484,10 @@ class AudioTask(message.Message):
     strength: builtins.float
     """Denoising strength: 0 keeps init_audio, 1 ignores it; between them the share of noise that the engine begins with. 0.75
     when unset.
+    """
+    preview_interval: builtins.int
+    """Steps between two previews, each the waveform of what is made so far as a small image, where the engine has the feature
+    PREVIEW; 0 sends none. None when unset.
     """
     @builtins.property
     def duration(self) -> duration_pb2.Duration:
@@ -524,10 +529,11 @@ class AudioTask(message.Message):
         fade_out: duration_pb2.Duration | None = ...,
         init_audio: MediaSource | None = ...,
         strength: builtins.float | None = ...,
+        preview_interval: builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_candidates", b"_candidates", "_channels", b"_channels", "_guidance", b"_guidance", "_high_pass_hz", b"_high_pass_hz", "_loudness_lufs", b"_loudness_lufs", "_sample_rate", b"_sample_rate", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "candidates", b"candidates", "channels", b"channels", "duration", b"duration", "fade_in", b"fade_in", "fade_out", b"fade_out", "guidance", b"guidance", "high_pass_hz", b"high_pass_hz", "init_audio", b"init_audio", "loudness_lufs", b"loudness_lufs", "sample_rate", b"sample_rate", "seed", b"seed", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_candidates", b"_candidates", "_channels", b"_channels", "_guidance", b"_guidance", "_high_pass_hz", b"_high_pass_hz", "_loudness_lufs", b"_loudness_lufs", "_preview_interval", b"_preview_interval", "_sample_rate", b"_sample_rate", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "candidates", b"candidates", "channels", b"channels", "duration", b"duration", "fade_in", b"fade_in", "fade_out", b"fade_out", "guidance", b"guidance", "high_pass_hz", b"high_pass_hz", "init_audio", b"init_audio", "loudness_lufs", b"loudness_lufs", "preview_interval", b"preview_interval", "sample_rate", b"sample_rate", "seed", b"seed", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_candidates", b"_candidates", "_channels", b"_channels", "_guidance", b"_guidance", "_high_pass_hz", b"_high_pass_hz", "_loudness_lufs", b"_loudness_lufs", "_sample_rate", b"_sample_rate", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "candidates", b"candidates", "channels", b"channels", "duration", b"duration", "fade_in", b"fade_in", "fade_out", b"fade_out", "format", b"format", "guidance", b"guidance", "high_pass_hz", b"high_pass_hz", "init_audio", b"init_audio", "loudness_lufs", b"loudness_lufs", "model", b"model", "negative_prompt", b"negative_prompt", "prompt", b"prompt", "sample_rate", b"sample_rate", "seamless_loop", b"seamless_loop", "seed", b"seed", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_candidates", b"_candidates", "_channels", b"_channels", "_guidance", b"_guidance", "_high_pass_hz", b"_high_pass_hz", "_loudness_lufs", b"_loudness_lufs", "_preview_interval", b"_preview_interval", "_sample_rate", b"_sample_rate", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "candidates", b"candidates", "channels", b"channels", "duration", b"duration", "fade_in", b"fade_in", "fade_out", b"fade_out", "format", b"format", "guidance", b"guidance", "high_pass_hz", b"high_pass_hz", "init_audio", b"init_audio", "loudness_lufs", b"loudness_lufs", "model", b"model", "negative_prompt", b"negative_prompt", "preview_interval", b"preview_interval", "prompt", b"prompt", "sample_rate", b"sample_rate", "seamless_loop", b"seamless_loop", "seed", b"seed", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__candidates: _TypeAlias = typing.Literal["candidates"]  # noqa: Y015
     _WhichOneofArgType__candidates: _TypeAlias = typing.Literal["_candidates", b"_candidates"]  # noqa: Y015
@@ -539,6 +545,8 @@ class AudioTask(message.Message):
     _WhichOneofArgType__high_pass_hz: _TypeAlias = typing.Literal["_high_pass_hz", b"_high_pass_hz"]  # noqa: Y015
     _WhichOneofReturnType__loudness_lufs: _TypeAlias = typing.Literal["loudness_lufs"]  # noqa: Y015
     _WhichOneofArgType__loudness_lufs: _TypeAlias = typing.Literal["_loudness_lufs", b"_loudness_lufs"]  # noqa: Y015
+    _WhichOneofReturnType__preview_interval: _TypeAlias = typing.Literal["preview_interval"]  # noqa: Y015
+    _WhichOneofArgType__preview_interval: _TypeAlias = typing.Literal["_preview_interval", b"_preview_interval"]  # noqa: Y015
     _WhichOneofReturnType__sample_rate: _TypeAlias = typing.Literal["sample_rate"]  # noqa: Y015
     _WhichOneofArgType__sample_rate: _TypeAlias = typing.Literal["_sample_rate", b"_sample_rate"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = typing.Literal["seed"]  # noqa: Y015
@@ -557,6 +565,8 @@ class AudioTask(message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__high_pass_hz) -> _WhichOneofReturnType__high_pass_hz | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__loudness_lufs) -> _WhichOneofReturnType__loudness_lufs | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__preview_interval) -> _WhichOneofReturnType__preview_interval | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sample_rate) -> _WhichOneofReturnType__sample_rate | None: ...
     @typing.overload

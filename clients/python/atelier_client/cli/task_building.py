@@ -15,7 +15,7 @@ from atelier_client.tasks import AudioTask, Control, Embedding, ImageTask, Reque
 _IMAGE_OPTIONS = (
     *("style", "size", "ratio", "scheduler", "num_images", "init_image", "mask"),
     *("controls", "preprocess", "loras", "upscale", "resource_profile", "safety_mode"),
-    *("preview_interval", "embeddings", "negative_embeddings", "clip_skip", "fit"),
+    *("embeddings", "negative_embeddings", "clip_skip", "fit"),
     *("padding_mask_crop", "outpaint"),
 )
 _AUDIO_OPTIONS = (
@@ -126,6 +126,7 @@ def _build_audio_task(
         candidates=arguments.candidates,
         init_audio=arguments.init_audio,
         strength=arguments.strength,
+        preview_interval=arguments.preview_interval,
         format=AudioFormat(_choose_format(AudioFormat, arguments, form)),
     )
 
