@@ -79,6 +79,7 @@ _SOUND = AudioTask(
     candidates=3,
     seamless_loop=True,
     loudness_lufs=-16.5,
+    preview_interval=2,
     options=OPTIONS,
 )
 AUDIO = replace(_SOUND, init_audio=random_audio(_SOUND, 1, share=0.25), strength=0.25)

@@ -63,7 +63,7 @@ def test_the_events_say_something_in_every_field(event: Event) -> None:
     """
     excused: list[str] = []
     if isinstance(event, Output):
-        excused = ["size_reason", "eager_runs", "charge", "notes", "reused"]
+        excused = ["size_reason", "eager_runs", "charge", "score", "notes", "reused"]
     elif isinstance(event, Stage):
         excused = ["replica"]
     assert list(defaulted(event)) == excused
