@@ -127,9 +127,8 @@ def _missing_upscaling(
     if capabilities.upscale_only:
         for field, value in (("init_image", task.init_image), ("upscale", task.upscale)):
             if value is None:
-                yield UnsupportedError(
-                    field, f"this engine only upscales images: {field} is required"
-                )
+                message = f"this engine only upscales images: {field} is required"
+                yield UnsupportedError(field, message)
 
 
 def _missing_audio_features(
