@@ -35,6 +35,7 @@ PROMETHEUS := .tools/prometheus
 CRD_FILES := github.com/cert-manager/cert-manager@v1.19.1:deploy/crds/cert-manager.io_certificates.yaml \
 	$(foreach kind,podmonitors prometheusrules servicemonitors,github.com/prometheus-operator/prometheus-operator@v0.85.0:example/prometheus-operator-crd/monitoring.coreos.com_$(kind).yaml) \
 	sigs.k8s.io/gateway-api@v1.6.2:config/crd/standard/gateway.networking.k8s.io_grpcroutes.yaml
+TYPESCRIPT := clients/typescript
 GO_TOOLS := .tools/bin/go-client .tools/bin/go-proxy
 
 # --- For everybody
@@ -57,7 +58,7 @@ run: install ## Serve the embedded engines on this machine
 # --- For developers
 
 .PHONY: check
-check: lint check-proto check-lock test test-dist ## Everything CI checks
+check: lint check-proto check-lock test test-dist clients-test ## Everything CI checks
 
 .PHONY: test
 test: install grpcurl go-tools versitygw sdks crds prometheus ## Run all tests but those that need a GPU
@@ -70,6 +71,10 @@ test-gpu: install ## Run the tests that need a GPU
 .PHONY: test-dist
 test-dist: install ## Build all distributions, and use them in empty environments
 	$(BIN)/pytest -m dist
+
+.PHONY: clients-test
+clients-test: install $(TYPESCRIPT)/dist/conformance.js ## Build the clients in other languages, and run the cases that all must meet
+	$(BIN)/pytest -rs -m clients tests/clients
 
 .PHONY: lint
 lint: install ## Check format, style, types and who imports whom
@@ -262,6 +267,21 @@ $(GO_TOOLS): .tools/bin/go-%: tests/go_%/main.go tests/go_%/go.mod
 		echo 'No Go here: the tests with the Go $* will be skipped'; \
 	elif ! go build -C $(<D) -trimpath -o $(abspath $@) .; then \
 		echo 'The Go $* could not be built: the tests that need it will be skipped'; \
+	fi
+
+# Tests of this client are skipped without Node.
+$(TYPESCRIPT)/dist/conformance.js: $(wildcard $(TYPESCRIPT)/src/*.ts $(TYPESCRIPT)/*.json $(TYPESCRIPT)/*.yaml proto/atelier/v1/*.proto) | $(INSTALLED)
+	@if ! node --version 2>/dev/null | grep -qE '^v(2[0-9]|[3-9][0-9])\.' || ! command -v npm >/dev/null; then \
+		echo 'No Node of version 20 or later here: the cases of the client in TypeScript will be skipped'; \
+	elif ! npm ci --prefix $(TYPESCRIPT) --no-progress --loglevel=error; then \
+		echo 'The packages of the client in TypeScript could not be fetched: its cases will be skipped'; \
+	else \
+		$(BIN)/buf generate --template $(TYPESCRIPT)/buf.gen.yaml; \
+		protos=$$($(BIN)/python -c 'import google.rpc, pathlib; print(pathlib.Path(google.rpc.__path__[0]).parents[1])'); \
+		$(BIN)/python -m grpc_tools.protoc --proto_path="$$protos" --es_out=$(TYPESCRIPT)/src/gen \
+			--plugin=protoc-gen-es=$(TYPESCRIPT)/node_modules/.bin/protoc-gen-es --es_opt=target=ts,import_extension=js \
+			google/rpc/error_details.proto; \
+		cd $(TYPESCRIPT) && node_modules/.bin/tsc; \
 	fi
 
 # $(call generate,FOLDER): the generated code and the server's contract, in a tree under FOLDER.

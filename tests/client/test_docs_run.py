@@ -69,7 +69,7 @@ def _is_run(line: ShownLine) -> bool:
     if line.calls("grpcurl"):
         return GRPCURL.exists() and not any(f'"{name}"' in line.text for name in _ELSEWHERE)
     if line.calls("curl"):
-        return shutil.which("curl") is not None
+        return shutil.which("curl") is not None and _HTTP in line.text
     return line.calls("atelier")
 
 

@@ -1,0 +1,202 @@
+/**
+ * A client of Atelier for Node and browsers: a thin layer over the stubs of the contract.
+ *
+ * `connect` of `@atelier/client/node` or `@atelier/client/web` makes one.
+ */
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { type CallOptions, type Client as Stub, createClient, type Transport } from "@connectrpc/connect";
+import {
+  type Artifact,
+  type GenerateRequest,
+  type Generation,
+  GenerationService,
+  GenerateRequestSchema,
+  type StreamProgressResponse,
+} from "./contract.js";
+import { AtelierError } from "./errors.js";
+
+export { AtelierError } from "./errors.js";
+
+/** A request for a generation: any part of the message. */
+export type Request = MessageInitShape<typeof GenerateRequestSchema>;
+
+/** What a call may be given. */
+export interface Options {
+  /** Cancels the call, and with it what it waits for. */
+  signal?: AbortSignal;
+  /** Milliseconds after which the call ends with DEADLINE_EXCEEDED. */
+  timeoutMs?: number;
+}
+
+/** How often, and how long apart, a lost stream is attached to again. */
+const ATTEMPTS = 8;
+const FIRST_DELAY_MS = 100;
+const CHUNK_BYTES = 512 * 1024;
+
+/** A connection to a server; safe to use for many calls at once. */
+export class Client {
+  /** The calls of the contract, as generated: for what this layer has no method for. */
+  readonly stub: Stub<typeof GenerationService>;
+
+  constructor(transport: Transport) {
+    this.stub = createClient(GenerationService, transport);
+  }
+
+  /**
+   * Runs a task to its end and returns the generation, which has succeeded.
+   *
+   * @throws {AtelierError} it was rejected, or has failed; see `generationId`.
+   */
+  async generate(request: Request, options?: Options): Promise<Generation> {
+    let last: StreamProgressResponse | undefined;
+    for await (const event of this.stream(request, options)) last = event;
+    const generation = last?.generation;
+    if (!generation) throw AtelierError.from(new Error("the stream ended without an outcome"));
+    if (generation.failure) {
+      const { code, message, reason } = generation.failure;
+      throw new AtelierError(message, code, reason, new Map(), undefined, generation.id);
+    }
+    return generation;
+  }
+
+  /**
+   * Starts a task and yields its events to the last, which has the generation. After a lost connection it goes on from
+   * the last event: none comes twice. Leaving the loop early cancels the task.
+   *
+   * @throws {AtelierError} the task was rejected. One that fails ends with an event that has the failure.
+   */
+  stream(request: Request, options?: Options): AsyncGenerator<StreamProgressResponse> {
+    const generate = create(GenerateRequestSchema, request);
+    generate.requestId ||= crypto.randomUUID();
+    const target = { case: "generate", value: generate } as const;
+    return this.#follow({ target, afterSequence: 0 }, generate.inlineOutputs, options);
+  }
+
+  /** Follows a generation from the event after `afterSequence` on; as `stream`, but leaving it early cancels nothing. */
+  attach(generationId: string, afterSequence = 0, options?: Options): AsyncGenerator<StreamProgressResponse> {
+    return this.#follow({ target: { case: "generationId", value: generationId }, afterSequence }, false, options);
+  }
+
+  async *#follow(
+    start: { target: Target; afterSequence: number },
+    inlineOutputs: boolean,
+    options?: Options,
+  ): AsyncGenerator<StreamProgressResponse> {
+    const end = options?.timeoutMs === undefined ? undefined : Date.now() + options.timeoutMs;
+    let { afterSequence } = start;
+    for (let attempt = 0; ; attempt++) {
+      const leaving = new AbortController(); // a stream that is left is not ended by the library
+      const signal = AbortSignal.any([leaving.signal, ...(options?.signal ? [options.signal] : [])]);
+      try {
+        const request = { target: start.target, afterSequence, inlineOutputs };
+        for await (const event of this.stub.streamProgress(request, toCallOptions({ ...options, signal }, end))) {
+          attempt = 0;
+          if (event.sequence <= afterSequence) continue; // sent again to keep the connection open
+          afterSequence = event.sequence;
+          yield event;
+        }
+        return;
+      } catch (thrown) {
+        const error = AtelierError.from(thrown, "generate.");
+        if (!error.isLost || attempt >= ATTEMPTS || options?.signal?.aborted) throw error;
+        await sleep(error.retryAfterMs ?? FIRST_DELAY_MS * 2 ** attempt, options?.signal);
+      } finally {
+        leaving.abort();
+      }
+    }
+  }
+
+  /** Stops a generation; the answer says what was really stopped. */
+  async cancel(generationId: string, options?: Options) {
+    return this.#call(() => this.stub.cancelGeneration({ generationId }, toCallOptions(options)));
+  }
+
+  /**
+   * Stores a file and returns its artifact. Needs a transport that streams requests; browsers use `upload` of
+   * `@atelier/client/web`.
+   */
+  async upload(data: Uint8Array, mediaType: string, options?: Options): Promise<Artifact> {
+    const header = { mediaType, size: BigInt(data.length), sha256: await sha256(data) };
+    async function* parts() {
+      yield { part: { case: "header", value: header } } as const;
+      for (let start = 0; start < data.length; start += CHUNK_BYTES)
+        yield { part: { case: "chunk", value: data.subarray(start, start + CHUNK_BYTES) } } as const;
+    }
+    const { artifact } = await this.#call(() => this.stub.uploadArtifact(parts(), toCallOptions(options)));
+    return artifact!;
+  }
+
+  /**
+   * The bytes of an artifact; goes on where a lost connection has ended.
+   *
+   * @throws {AtelierError} there is no such artifact, or its bytes are not those that its SHA-256 says.
+   */
+  async download(artifactId: string, options?: Options): Promise<Uint8Array> {
+    const chunks: Uint8Array[] = [];
+    let artifact: Artifact | undefined;
+    let offset = 0n;
+    for (let attempt = 0; ; attempt++) {
+      try {
+        for await (const { part } of this.stub.downloadArtifact({ artifactId, offset }, toCallOptions(options))) {
+          if (part.case === "artifact") artifact = part.value;
+          else if (part.case === "chunk") {
+            chunks.push(part.value);
+            offset += BigInt(part.value.length);
+            attempt = 0;
+          }
+        }
+        break;
+      } catch (thrown) {
+        const error = AtelierError.from(thrown);
+        if (!error.isLost || attempt >= ATTEMPTS) throw error;
+        await sleep(FIRST_DELAY_MS * 2 ** attempt, options?.signal);
+      }
+    }
+    const data = join(chunks);
+    if (artifact && (await sha256(data)) !== artifact.sha256)
+      throw AtelierError.from(new Error(`the bytes of artifact ${artifactId} are damaged`));
+    return data;
+  }
+
+  async #call<T>(send: () => Promise<T>): Promise<T> {
+    try {
+      return await send();
+    } catch (thrown) {
+      throw AtelierError.from(thrown);
+    }
+  }
+}
+
+type Target =
+  | { case: "generate"; value: GenerateRequest }
+  | { case: "generationId"; value: string };
+
+function toCallOptions(options: Options | undefined, end?: number): CallOptions {
+  const timeoutMs = end === undefined ? options?.timeoutMs : Math.max(1, end - Date.now());
+  return {
+    ...(options?.signal && { signal: options.signal }),
+    ...(timeoutMs !== undefined && { timeoutMs }),
+  };
+}
+
+function join(chunks: Uint8Array[]): Uint8Array {
+  const data = new Uint8Array(chunks.reduce((total, chunk) => total + chunk.length, 0));
+  let start = 0;
+  for (const chunk of chunks) {
+    data.set(chunk, start);
+    start += chunk.length;
+  }
+  return data;
+}
+
+async function sha256(data: Uint8Array): Promise<string> {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", data as Uint8Array<ArrayBuffer>));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function sleep(milliseconds: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, milliseconds);
+    signal?.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+  });
+}
