@@ -27,7 +27,7 @@ def settings(dsn: str) -> dict[str, object]:
             "sketch": {"type": "sketch", "concurrency": 2},
             "dear": {"type": "sketch", "price_per_image": 0.5, "daily_budget": 0.5},
         },
-        "store": {"type": "postgres", "dsn": dsn, "lease_seconds": 1},
+        "store": {"type": "postgres", "dsn": dsn, "lease_seconds": 2},
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import psycopg
@@ -75,11 +76,13 @@ class TestPostgresStore(
         await opened[-1].close()
 
 
-async def open_store(dsn: str, *, poll_seconds: float = 1) -> PostgresStore:
+async def open_store(
+    dsn: str, *, poll_seconds: float = 1, lease_seconds: float = 60
+) -> PostgresStore:
     """A store of a process of its own, as far as the database can tell."""
     return await PostgresStore.open(
         dsn,
-        lease_seconds=60,
+        lease_seconds=lease_seconds,
         retention_seconds=60,
         rules=RecoveryRules(max_attempts=3),
         poll_seconds=poll_seconds,
@@ -112,7 +115,8 @@ async def test_the_work_of_a_process_is_taken_over_when_its_lease_has_ended(
     claim = await first.claim("sketch")
     with psycopg.connect(dsn) as connection:  # as if the process were frozen for a minute
         connection.execute("UPDATE processes SET lease = clock_timestamp() - interval '1 second'")
-    second = await open_store(dsn)
+    await asyncio.to_thread(time.sleep, 0.2)  # the database has been up for longer than this lease
+    second = await open_store(dsn, lease_seconds=0.1)
     again = await second.claim("sketch")
     assert (again.generation.id, again.attempt) == (made, 2)
     with pytest.raises(ClaimLostError):
@@ -223,6 +227,25 @@ async def test_the_database_may_crash_and_come_back(postgres_server: PostgresSer
     assert (await store.get("ada", made)).state == State.STATE_SUCCEEDED
     assert (await store.claim("sketch")).generation.id != made
     await store.close()
+
+
+async def test_nobody_is_taken_for_dead_because_the_database_was_down(
+    postgres_server: PostgresServer,
+) -> None:
+    """Leases that end meanwhile could not be renewed."""
+    dsn = postgres_server.make_database()
+    first = await open_store(dsn)
+    made = (await first.submit(submission())).generation.id
+    claim = await first.claim("sketch")
+    await asyncio.to_thread(postgres_server.crash)
+    with psycopg.connect(dsn) as connection:
+        connection.execute("UPDATE processes SET lease = clock_timestamp() - interval '1 second'")
+    second = await open_store(dsn)
+    await sweep(second, 0)
+    assert (await second.get("ada", made)).state == State.STATE_RUNNING
+    await first.finish(claim, succeeded(claim), Event())
+    await first.close()
+    await second.close()
 
 
 async def test_a_database_of_a_newer_version_is_refused(postgres_server: PostgresServer) -> None:

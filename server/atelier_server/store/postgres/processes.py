@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ from atelier_server.store.sql import history, rows
 
 # ruff: noqa: S608 (only conditions of `rows` are put into statements)
 _ABANDONED = "owner NOT IN (SELECT id FROM processes)"
+_DEAD = (
+    "(lease = '-infinity' OR (lease < clock_timestamp()"
+    " AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => ?)))"
+)
+"""Of a process that has ended its lease, or not renewed it; nobody could while the database was down."""
 _RENEWALS_PER_LEASE = 3
 _RENEW = (
     "INSERT INTO processes (id, lease) OVERRIDING SYSTEM VALUE"
@@ -51,18 +57,21 @@ def count(db: PostgresConnection) -> int:
     return int(found)
 
 
-def is_any_dead(db: PostgresConnection) -> bool:
+def is_any_dead(db: PostgresConnection, lease_seconds: float) -> bool:
     """Whether a lease has ended, or work belongs to a process that has none."""
     found = db.execute(
-        f"SELECT EXISTS (SELECT 1 FROM processes WHERE lease < clock_timestamp()) OR EXISTS"
-        f" (SELECT 1 FROM generations WHERE {rows.RUNNING} AND {_ABANDONED})"
+        f"SELECT EXISTS (SELECT 1 FROM processes WHERE {_DEAD}) OR EXISTS"
+        f" (SELECT 1 FROM generations WHERE {rows.RUNNING} AND {_ABANDONED})",
+        (float(lease_seconds),),
     ).fetchall()
     return bool(found[0][0])
 
 
-def take_over(db: PostgresConnection) -> dict[int, list[tuple[Record, StoredFields]]]:
+def take_over(
+    db: PostgresConnection, lease_seconds: float
+) -> dict[int, list[tuple[Record, StoredFields]]]:
     """What processes were running whose leases have ended, by the number of the process; these are forgotten."""
-    db.execute("DELETE FROM processes WHERE lease < clock_timestamp()")
+    db.execute(f"DELETE FROM processes WHERE {_DEAD}", (float(lease_seconds),))
     owners = db.execute(
         f"SELECT DISTINCT owner FROM generations WHERE {rows.RUNNING} AND {_ABANDONED}"
     ).fetchall()
@@ -105,10 +114,21 @@ class Lease:
         self._dsn = dsn
         self.process = process
         """Its number in the database."""
-        self._seconds = lease_seconds
+        self.seconds = lease_seconds
+        """How long it lasts."""
+        self._renewed = time.monotonic()  # by `register`
+        self._steady_since = self._renewed - lease_seconds
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._renew_often, name="store-lease", daemon=True)
         self._thread.start()
+
+    def is_steady(self) -> bool:
+        """Whether it was renewed in time for as long as it lasts: else those of others may have ended for want of that.
+
+        The database was frozen, for instance, or this process was.
+        """
+        now = time.monotonic()
+        return now - self._renewed <= self.seconds and now - self._steady_since >= self.seconds
 
     async def stop(self) -> None:
         """Renew no more."""
@@ -117,10 +137,17 @@ class Lease:
 
     def _renew_often(self) -> None:
         connection: psycopg.Connection[Any] | None = None
-        while not self._stopped.wait(self._seconds / _RENEWALS_PER_LEASE):
+        while not self._stopped.wait(self.seconds / _RENEWALS_PER_LEASE):
             with suppress(psycopg.Error):
                 if connection is None or is_lost(connection):
                     connection = connect(self._dsn)
-                connection.execute(_RENEW, (self.process, self._seconds))
+                connection.execute(_RENEW, (self.process, self.seconds))
+                self._note_renewal()
         if connection is not None:
             connection.close()
+
+    def _note_renewal(self) -> None:
+        now = time.monotonic()
+        if now - self._renewed > self.seconds:
+            self._steady_since = now
+        self._renewed = now

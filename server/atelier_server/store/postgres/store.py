@@ -147,7 +147,8 @@ class PostgresStore(SqlStore):
 
     async def sweep(self, now: float) -> AsyncGenerator[Sequence[str]]:
         """See Store.sweep. First takes over the work of processes whose leases have ended."""
-        if await self._database.read(processes.is_any_dead):
+        is_any_dead = partial(processes.is_any_dead, lease_seconds=self._lease.seconds)
+        if self._lease.is_steady() and await self._database.read(is_any_dead):
             await self._database.run(self._take_over, on_commit=self._continue)
         async with aclosing(super().sweep(now)) as steps:
             async for deleted in steps:
@@ -248,7 +249,7 @@ class PostgresStore(SqlStore):
 
     def _take_over(self, db: PostgresConnection) -> _Taken:
         taken = _Taken()
-        for running in processes.take_over(db).values():
+        for running in processes.take_over(db, self._lease.seconds).values():
             taken.cancelled_jobs += [
                 stored.to_claim(record)
                 for record, stored in running
