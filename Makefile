@@ -30,6 +30,7 @@ GRPCURL_VERSION := v1.9.3
 VERSITYGW := .tools/bin/versitygw
 VERSITYGW_VERSION := v1.8.0
 CRDS := .tools/crds
+CLUSTER := .tools/cluster
 PROMETHEUS := .tools/prometheus
 # A Go module, and files in it.
 CRD_FILES := github.com/cert-manager/cert-manager@v1.19.1:deploy/crds/cert-manager.io_certificates.yaml \
@@ -120,6 +121,17 @@ dist: install ## Build wheels and sdists of all distributions, and the contract 
 	tar --create --gzip --file $(DIST)/atelier-proto.tar.gz --exclude '*.binpb' --exclude buf.gen.yaml proto
 BUILD = $(UV) build --quiet --no-build-isolation --offline --python $(BIN)/python --out-dir $(DIST)
 
+.PHONY: images
+images: DIST = dist
+images: dist ## Build both images of the server, with Docker or what ENGINE names
+	$(ENGINE) build --file images/Dockerfile --target gateway --tag atelier:0.1.0-gateway .
+	$(ENGINE) build --file images/Dockerfile --target gpu --tag atelier:0.1.0-gpu .
+ENGINE ?= docker
+
+.PHONY: image-root
+image-root: dist ## As root on Debian: install the gateway's image into a clean root, and run it there read-only as a user
+	images/prove.sh $(DIST) requirements/image-gateway.txt
+
 .PHONY: docs
 docs: install ## Write docs/configuration.md anew
 	$(BIN)/atelier config reference > docs/configuration.md
@@ -133,6 +145,10 @@ chart-files: install .tools/sdk/chart/installed ## Write README.md, values.schem
 .PHONY: chart-test
 chart-test: install .tools/sdk/chart/installed .tools/sdk/checkov/installed crds prometheus ## Test the chart alone, which `make test` does, too
 	$(BIN)/pytest -rs tests/chart
+
+.PHONY: chart-test-cluster
+chart-test-cluster: .tools/sdk/chart/installed crds $(CLUSTER) ## Install the chart into a real API server; the first time, build it
+	.tools/sdk/chart/bin/python tests/chart/cluster/try_cluster.py $(CLUSTER) $(CRDS)
 
 .PHONY: screenshots
 screenshots: install ## Draw docs/cli.svg anew, from commands that run
@@ -165,6 +181,8 @@ fuzz: install ## Fire a million mutated requests at a server, over all calls (SE
 lock: $(UV) ## Write the locks anew (LOCK_FLAGS=--upgrade for newer versions)
 	$(call lock,uv,requirements/uv.in)
 	$(call lock,gateway,server/pyproject.toml)
+	$(call lock,image-gateway,--extra postgres --extra s3 --extra tracing server/pyproject.toml)
+	$(call lock,image-gpu,--all-extras $(PROJECTS))
 	$(call lock,readers,--override requirements/readers.override requirements/readers.in)
 	$(call lock,chart,requirements/chart.in)
 	$(call lock,checkov,requirements/checkov.in)
@@ -257,6 +275,10 @@ $(PROMETHEUS):
 	@mkdir -p $@.new; if ! (cd $@.new && apt-get download --quiet=2 prometheus && dpkg --extract prometheus_*.deb . \
 		&& rm prometheus_*.deb) 2>/dev/null; then rm -r $@.new; echo 'No package of Prometheus here: alerts and queries are not evaluated'; \
 	else mv $@.new $@; fi
+
+# etcd, API server and scheduler; with Go, and about 12 minutes of CPU time.
+$(CLUSTER):
+	tests/chart/cluster/build.sh $@.new && mv $@.new $@
 
 .PHONY: go-tools
 go-tools: $(GO_TOOLS)
