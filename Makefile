@@ -295,7 +295,7 @@ $(GO_TOOLS): .tools/bin/go-%: tests/go_%/main.go tests/go_%/go.mod
 $(TYPESCRIPT)/dist/conformance.js: $(wildcard $(TYPESCRIPT)/src/*.ts $(TYPESCRIPT)/*.json $(TYPESCRIPT)/*.yaml proto/atelier/v1/*.proto) | $(INSTALLED)
 	@if ! node --version 2>/dev/null | grep -qE '^v(2[0-9]|[3-9][0-9])\.' || ! command -v npm >/dev/null; then \
 		echo 'No Node of version 20 or later here: the cases of the client in TypeScript will be skipped'; \
-	elif ! npm ci --prefix $(TYPESCRIPT) --no-progress --loglevel=error; then \
+	elif ! timeout 180 npm ci --prefix $(TYPESCRIPT) --no-progress --loglevel=error; then \
 		echo 'The packages of the client in TypeScript could not be fetched: its cases will be skipped'; \
 	else \
 		$(BIN)/buf generate --template $(TYPESCRIPT)/buf.gen.yaml; \
