@@ -6,6 +6,7 @@ import asyncio
 import base64
 import http.client
 import json
+import signal
 import ssl
 import threading
 from collections.abc import Iterator
@@ -279,6 +280,20 @@ async def test_calls_that_run_when_the_server_stops_are_told(start_server: Start
         assert b'"code": "unavailable"' in answer
         assert b"the server is shutting down" in answer
     assert [line for line in server.log_lines() if line["level"] == "error"] == []
+
+
+async def test_the_port_answers_while_the_server_drains(start_server: StartServer) -> None:
+    """It stays open as long as running work has time to finish."""
+    server = start_server(http=f"127.0.0.1:{free_port()}", drain_seconds=300)
+    hang = write_request("Generate", b'{"image":{"prompt":"x"},"options":{"hang":true}}')
+    with connect(address_of(server)) as connection:
+        connection.sendall(hang)
+        await eventually(lambda: count_started(server) == 1)
+        server.process.send_signal(signal.SIGTERM)
+        await eventually(lambda: "drain_started" in server.log.read_text())
+        for _ in range(30):
+            status, answer, _ = await asyncio.to_thread(ask, server, "Health", b"{}")
+            assert (status, answer["status"]) == (200, "SERVING_STATUS_NOT_SERVING")
 
 
 def count_started(server: RunningServer) -> int:
