@@ -24,6 +24,7 @@ chroot "$root" /usr/bin/env -i PATH=/usr/bin:/bin ${PIP_INDEX_URL:+PIP_INDEX_URL
   ${PIP_CERT:+PIP_CERT=/etc/ssl/certs/ca-certificates.crt} /install.sh /lock.txt /wheels
 rm -rf "$root"/{wheels,lock.txt,install.sh,etc/pip.conf}
 echo 'atelier:x:10001:10001::/home/atelier:/bin/false' >>"$root/etc/passwd"
+echo "127.0.0.1 localhost" >"$root/etc/hosts"  # which every container engine writes
 mkdir -p "$root"/{data,home/atelier,etc/atelier/config}
 printf '%s\n' 'data_dir: /data/atelier' 'engines: {sketch: {type: sketch}}' >"$root/etc/atelier/config/atelier.yaml"
 
@@ -40,7 +41,7 @@ unshare --mount --pid --fork --net bash -euo pipefail -c '
   run sh -c "id; ! touch /forbidden 2>/dev/null && echo read-only"
   run atelier serve --config /etc/atelier/config/atelier.yaml &
   server=$!
-  until run atelier health >/dev/null 2>&1; do kill -0 $server; sleep 0.2; done
+  for attempt in {1..300}; do run atelier health >/dev/null 2>&1 && break; kill -0 $server; sleep 0.2; done
   run atelier generate "a lighthouse" --width 64 --height 64 -o /tmp/a.png
   run python3 -c "print(open(\"/tmp/a.png\", \"rb\").read(8))"
   kill -TERM $server
