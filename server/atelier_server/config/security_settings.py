@@ -159,8 +159,8 @@ class TenantSettings(Section):
         gt=0,
         le=10**6,
         description="Its share of an engine that several tenants wait for: one with weight 2 is given twice the work "
-        "of one with 1, in cost units (million pixels x steps x images, or seconds of audio x steps). Of work that is "
-        "accepted from then on.",
+        "of one with 1, in cost units (million pixels x steps x images, or seconds of audio x steps x "
+        "candidates). Of work that is accepted from then on.",
     )
     requests_per_second: float | None = Field(
         None,
