@@ -13,7 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atelier_engines.capabilities import Capabilities, ImageCapabilities, Reproducibility
+from atelier_engines.capabilities import (
+    AudioCapabilities,
+    Capabilities,
+    ImageCapabilities,
+    Reproducibility,
+)
 from atelier_engines.conformance import EngineConformance
 from atelier_engines.conformance.fixtures import (
     EngineUnderTest,
@@ -54,6 +59,14 @@ class TestCached(EngineConformance):
         """Of work, that is: of what is given again there is none to show."""
         anew = replace(image_task, prompt="not asked for before", preview_interval=1)
         super().test_previews_are_sent_on_request_and_are_small(subject, image, anew)
+        assert not subject.steps(anew)
+
+    def test_previews_of_audio_are_sent_on_request_and_are_small(
+        self, subject: EngineUnderTest, audio: AudioCapabilities, audio_task: AudioTask
+    ) -> None:
+        """As those of images."""
+        anew = replace(audio_task, prompt="wind", seed=audio_task.seed + 1, preview_interval=1)
+        super().test_previews_of_audio_are_sent_on_request_and_are_small(subject, audio, anew)
         assert not subject.steps(anew)
 
 
