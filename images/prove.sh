@@ -35,15 +35,15 @@ unshare --mount --pid --fork --net bash -euo pipefail -c '
   mount --bind "$root" "$root" && mount -o remount,bind,ro "$root"
   for folder in data tmp home/atelier; do mount -t tmpfs -o uid=10001,gid=10001,mode=0700 tmpfs "$root/$folder"; done
   mount -t proc proc "$root/proc"
-  run() { chroot --userspec=10001:10001 --groups= "$root" /usr/bin/env -i HOME=/home/atelier \
-    PATH=/opt/atelier/bin:/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 \
-    setpriv --bounding-set=-all --inh-caps=-all --no-new-privs "$@"; }
-  run sh -c "id; ! touch /forbidden 2>/dev/null && echo read-only"
-  run atelier serve --config /etc/atelier/config/atelier.yaml &
+  inside=(chroot --userspec=10001:10001 --groups= "$root" /usr/bin/env -i HOME=/home/atelier
+    PATH=/opt/atelier/bin:/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1
+    setpriv --bounding-set=-all --inh-caps=-all --no-new-privs)
+  "${inside[@]}" sh -c "id; ! touch /forbidden 2>/dev/null && echo read-only"
+  "${inside[@]}" atelier serve --config /etc/atelier/config/atelier.yaml &
   server=$!
-  for attempt in {1..300}; do run atelier health >/dev/null 2>&1 && break; kill -0 $server; sleep 0.2; done
-  run atelier generate "a lighthouse" --width 64 --height 64 -o /tmp/a.png
-  run python3 -c "print(open(\"/tmp/a.png\", \"rb\").read(8))"
+  for attempt in {1..300}; do "${inside[@]}" atelier health >/dev/null 2>&1 && break; kill -0 $server; sleep 0.2; done
+  "${inside[@]}" atelier generate "a lighthouse" --size 64x64 -o /tmp/a.png
+  "${inside[@]}" python3 -c "print(open(\"/tmp/a.png\", \"rb\").read(8))"
   kill -TERM $server
   wait $server
 ' bash "$root"
