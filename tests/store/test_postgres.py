@@ -16,39 +16,19 @@ from atelier_server.store.postgres.store import PostgresStore, RecoveryRules
 from atelier_server.store.protocol import ClaimLostError, Event, Store
 from atelier_server.store.quotas import RunningLimits
 from tests.postgres_server import PostgresServer, postgres_server
+from tests.store.all_conformance import AllConformance
 from tests.store.conformance import (
     Opener,
-    StoreConformance,
     log_of,
     submission,
     succeeded,
     sweep,
 )
-from tests.store.event_conformance import EventConformance
-from tests.store.fairness_conformance import FairnessConformance
-from tests.store.isolation_conformance import IsolationConformance
-from tests.store.pause_conformance import PauseConformance
-from tests.store.queue_conformance import QueueConformance
-from tests.store.quota_conformance import QuotaConformance
-from tests.store.recovery_conformance import RecoveryConformance
-from tests.store.request_id_conformance import RequestIdConformance
-from tests.store.running_limit_conformance import RunningLimitConformance
 
 __all__ = ["postgres_server"]
 
 
-class TestPostgresStore(
-    StoreConformance,
-    RequestIdConformance,
-    IsolationConformance,
-    PauseConformance,
-    QueueConformance,
-    QuotaConformance,
-    FairnessConformance,
-    RunningLimitConformance,
-    EventConformance,
-    RecoveryConformance,
-):
+class TestPostgresStore(AllConformance):
     """See StoreConformance."""
 
     @pytest.fixture

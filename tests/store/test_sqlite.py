@@ -31,30 +31,11 @@ from atelier_server.store.sqlite.checkpoints import Checkpoints
 from atelier_server.store.sqlite.database import Database, configure
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.store import SqliteStore
-from tests.store.conformance import Opener, StoreConformance, submission, succeeded
-from tests.store.event_conformance import EventConformance
-from tests.store.fairness_conformance import FairnessConformance
-from tests.store.isolation_conformance import IsolationConformance
-from tests.store.pause_conformance import PauseConformance
-from tests.store.queue_conformance import QueueConformance
-from tests.store.quota_conformance import QuotaConformance
-from tests.store.recovery_conformance import RecoveryConformance
-from tests.store.request_id_conformance import RequestIdConformance
-from tests.store.running_limit_conformance import RunningLimitConformance
+from tests.store.all_conformance import AllConformance
+from tests.store.conformance import Opener, submission, succeeded
 
 
-class TestSqliteStore(
-    StoreConformance,
-    RequestIdConformance,
-    IsolationConformance,
-    PauseConformance,
-    QueueConformance,
-    QuotaConformance,
-    FairnessConformance,
-    RunningLimitConformance,
-    EventConformance,
-    RecoveryConformance,
-):
+class TestSqliteStore(AllConformance):
     """See StoreConformance."""
 
     @pytest.fixture

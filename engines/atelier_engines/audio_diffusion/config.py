@@ -130,15 +130,7 @@ class AudioModelConfig(LocalModelConfig):
         return self
 
     @model_validator(mode="after")
-    def _require_what_onnx_can(self) -> Self:
-        if self.runtime == "torch":
-            return self
-        if any(device.startswith("cuda") for device in (self.device, *self.devices)):
-            raise ValueError(
-                "the runtime onnx runs on the CPU: set device to cpu, or runtime to torch"
-            )
-        if self.precision not in ("auto", "float32"):
-            raise ValueError(
-                f"the runtime onnx computes in float32: precision must be float32 or auto, not {self.precision}"
-            )
+    def _run_where_the_runtime_can(self) -> Self:
+        if self.runtime == "onnx":
+            self._require_cpu_and_float32()
         return self

@@ -365,14 +365,7 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
         runtimes = self.runtimes
         if "onnx" not in runtimes.names:
             return
-        if any(device.startswith("cuda") for device in (self.device, *self.devices)):
-            raise ValueError(
-                "the runtime onnx runs on the CPU: set device to cpu, or runtime to torch"
-            )
-        if self.precision not in ("auto", "float32"):
-            raise ValueError(
-                f"the runtime onnx computes in float32: precision must be float32 or auto, not {self.precision}"
-            )
+        self._require_cpu_and_float32()
         if runtimes.autoencoder == "onnx" and self.vae_precision not in ("auto", "float32"):
             raise ValueError(
                 "the runtime onnx computes in float32: vae_precision must be float32 or auto, "

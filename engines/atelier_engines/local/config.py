@@ -61,3 +61,13 @@ class LocalModelConfig(ModelsDirectory):
         if self.devices and self.device != "auto":
             raise ValueError("set device or devices, not both")
         return self
+
+    def _require_cpu_and_float32(self) -> None:
+        if any(device.startswith("cuda") for device in (self.device, *self.devices)):
+            raise ValueError(
+                "the runtime onnx runs on the CPU: set device to cpu, or runtime to torch"
+            )
+        if self.precision not in ("auto", "float32"):
+            raise ValueError(
+                f"the runtime onnx computes in float32: precision must be float32 or auto, not {self.precision}"
+            )
