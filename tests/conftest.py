@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import os
 import random
 import signal
 import socket
@@ -29,8 +31,8 @@ ATELIER = Path(sys.executable).with_name("atelier")
 START_SECONDS = 300.0  # a busy machine takes long; whoever waits ends earlier, on a condition
 STOP_SECONDS = 300.0
 LEFT_SECONDS = 30.0  # what tests leave behind on purpose runs longer
-
-_PORTS = random.SystemRandom()  # tests that run side by side are not to draw the same ones
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))  # noqa: TID251 (of pytest-xdist)
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))  # noqa: TID251 (the same)
 
 SKETCH = {"sketch": {"type": "sketch", "concurrency": 4}}
 
@@ -67,18 +69,28 @@ class RunningServer:
 StartServer = Callable[..., RunningServer]
 
 
-def free_port() -> int:
-    """A port that nothing listens on.
+def _list_ports() -> list[int]:
+    """Ports of this process alone among those that test side by side, in an order of its own.
 
-    It is below those that systems give to outgoing connections (from 32768 on Linux): one of them could take it before
-    the server does.
+    They are below those that systems give to outgoing connections (from 32768 on Linux): one of them could take a port
+    before the server does.
     """
-    while True:
-        port = _PORTS.randrange(10_000, 32_000)
+    ports = list(range(10_000 + WORKER, 32_000, WORKERS))
+    random.SystemRandom().shuffle(ports)
+    return ports
+
+
+_PORTS = itertools.cycle(_list_ports())
+
+
+def free_port() -> int:
+    """A port that nothing listens on, and that was not given before: what was given first may not listen yet."""
+    for port in _PORTS:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             return port
+    raise AssertionError
 
 
 def launch(
