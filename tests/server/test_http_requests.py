@@ -185,8 +185,21 @@ def test_nobody_calls_without_a_key_and_no_body_is_read_before(
         (write_request("Health", b"{}").replace(b"localhost", b"\xff"), 400, b"UTF-8"),
         (write_request("Health", b"{}", X="x" * 20_000), 400, b"Invalid HTTP request"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n", 400, b"Invalid HTTP request"),
+        (
+            f"HEAD /{SERVICE}/Health HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(),
+            405,
+            b"allow: POST",
+        ),
+        # As Java's and curl's clients ask for HTTP/2; the body would not be read.
+        (
+            write_request("Health", b"{}").replace(
+                b"Connection: close", b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c"
+            ),
+            400,
+            b"no upgrade",
+        ),
     ],
-    ids=range(10),
+    ids=range(12),
 )
 def test_what_is_no_call_is_answered_in_words(
     guarded: RunningServer, request_bytes: bytes, status: int, words: bytes
@@ -246,8 +259,8 @@ def test_tls_serves_the_newest_certificate(start_server: StartServer, tmp_path: 
     server = start_server(http=f"127.0.0.1:{free_port()}", tls=authority.issue().write(folder))
     context = ssl.create_default_context(cadata=authority.pem.decode())
     connection = http.client.HTTPSConnection(address_of(server), timeout=300, context=context)
-    connection.request("POST", f"/{SERVICE}/Health", b"{}", {"content-type": "application/json"})
-    assert connection.getresponse().status == 200
+    connection.request("POST", f"/{SERVICE}/Health", b"{}", {"content-type": "Application/JSON"})
+    assert connection.getresponse().status == 200  # the case of letters says nothing
     connection.close()
     assert b"HTTP/1.1 200" not in exchange(server, write_request("Health", b"{}"))
     newest = authority.issue()

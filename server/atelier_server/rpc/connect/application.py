@@ -98,7 +98,7 @@ class _Admission:
             ConnectError: it is refused.
         """
         method = METHODS[context.method.name]
-        as_json = "json" in context.request_headers.get("content-type", "")
+        as_json = "json" in context.request_headers.get("content-type", "").lower()
         kind = GetMessageClass(method.input_type)
         http = HttpContext(context, kind, as_json=as_json)
         form = RequestForm(

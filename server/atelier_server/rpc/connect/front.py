@@ -86,6 +86,8 @@ class Front:
 
     def _reject(self, scope: Scope, headers: Mapping[bytes, str]) -> _Rejection | None:
         """The answer to a request that is no call; None for one that is."""
+        if scope["method"] == "HEAD":  # its answer has no body, with which the head would leave
+            return _Rejection(405, "", ((b"allow", b"POST"), (b"connection", b"close")))
         host = headers.get(b"host", "")
         if self.only_local_hosts and not self._is_known(host):
             return _Rejection(421, f"this server answers as localhost, not as {host!r}\n")
@@ -140,6 +142,10 @@ def _reject_call(
     scope: Scope, headers: Mapping[bytes, str], method: MethodDescriptor
 ) -> _Rejection | None:
     """The answer to what is no call of this method, although it has its path."""
+    if b"upgrade" in headers and "upgrade" in headers.get(b"connection", "").lower():
+        return _Rejection(
+            400, "use HTTP/1.1, and ask for no upgrade\n", ((b"connection", b"close"),)
+        )
     if scope["method"] != "POST":
         return _Rejection(405, "use POST\n", ((b"allow", b"POST"),))
     accepted = _STREAM if method.client_streaming or method.server_streaming else _UNARY
