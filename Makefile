@@ -32,10 +32,6 @@ VERSITYGW_VERSION := v1.8.0
 CRDS := .tools/crds
 CLUSTER := .tools/cluster
 PROMETHEUS := .tools/prometheus
-# A Go module, and files in it.
-CRD_FILES := github.com/cert-manager/cert-manager@v1.19.1:deploy/crds/cert-manager.io_certificates.yaml \
-	$(foreach kind,podmonitors prometheusrules servicemonitors,github.com/prometheus-operator/prometheus-operator@v0.85.0:example/prometheus-operator-crd/monitoring.coreos.com_$(kind).yaml) \
-	sigs.k8s.io/gateway-api@v1.6.2:config/crd/standard/gateway.networking.k8s.io_grpcroutes.yaml
 TYPESCRIPT := clients/typescript
 GO_TOOLS := .tools/bin/go-client .tools/bin/go-proxy
 
@@ -257,15 +253,15 @@ $(VERSITYGW):
 
 # Definitions of the objects that the chart makes for others, from their Go modules; tests are skipped without.
 .PHONY: crds
-crds: | $(CRDS)
+crds: $(CRDS)
 
-$(CRDS):
-	@if ! command -v go >/dev/null; then \
-		echo 'No Go here: objects of cert-manager, Gateway API and Prometheus are not validated'; \
-	else ( mkdir -p $@.new && for file in $(CRD_FILES); do \
-		folder=$$(go mod download -json $${file%%:*} | sed -n 's/^\t"Dir": "\(.*\)",$$/\1/p') \
-			&& install -m 644 $$folder/$${file#*:} $@.new || exit 1; \
-	done && mv $@.new $@ ) || echo 'They could not be fetched: objects of cert-manager, Gateway API and Prometheus are not validated'; fi
+$(CRDS): tests/chart/definitions.txt
+	@rm -rf $@ $@.new; if ! command -v go >/dev/null; then \
+		echo 'No Go here: objects of extensions of Kubernetes are not validated'; \
+	else ( mkdir -p $@.new && while read -r module file; do \
+		folder=$$(go mod download -json $$module | sed -n 's/^\t"Dir": "\(.*\)",$$/\1/p') \
+			&& install -m 644 $$folder/$$file $@.new || exit 1; \
+	done <$< && mv $@.new $@ ) || echo 'They could not be fetched: objects of extensions of Kubernetes are not validated'; fi
 
 .PHONY: prometheus
 prometheus: | $(PROMETHEUS)

@@ -20,7 +20,16 @@ from atelier_server.config.settings import Settings
 CHART = Path(__file__).parent.parent / "helm" / "atelier"
 Schema = dict[str, Any]
 SET_BY_CHART = frozenset(
-    {"listen", "metrics", "health_listen", "tls", "data_dir", "drain_seconds", "allow_insecure"}
+    {
+        "listen",
+        "http",
+        "metrics",
+        "health_listen",
+        "tls",
+        "data_dir",
+        "drain_seconds",
+        "allow_insecure",
+    }
 )
 """Keys of the configuration that the chart sets from other values."""
 DEFINITIONS: Mapping[str, Schema] = {

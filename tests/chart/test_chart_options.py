@@ -33,8 +33,14 @@ EVERYTHING = merge(
         "auth": {"keys": {"existingSecret": "keys"}},
         "gpu": {"count": 1},
         "service": {"type": "LoadBalancer"},
-        "gateway": {"grpcRoute": {"enabled": True, "parentRefs": [{"name": "public"}]}},
+        "http": {"enabled": True},
+        "gatewayApi": {
+            "grpcRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
+            "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
+            "backendTls": {"enabled": True},
+        },
         "ingress": {"enabled": True, "hosts": ["a.example.com"]},
+        "httpIngress": {"enabled": True, "hosts": ["b.example.com"]},
         "podDisruptionBudget": {"enabled": True},
         "monitoring": {
             "serviceMonitor": {"enabled": True},
@@ -81,7 +87,10 @@ OTHERS: Mapping[str, object] = {
     "terminationGracePeriodSeconds": 100_000,
     "service.type": "NodePort",
     "service.nodePort": 30051,
-    "gateway.grpcRoute.parentRefs": [{"name": "other"}],
+    "service.httpNodePort": 30080,
+    "gatewayApi.grpcRoute.parentRefs": [{"name": "other"}],
+    "gatewayApi.httpRoute.parentRefs": [{"name": "other"}],
+    "gatewayApi.backendTls.caCertificateRefs": [{"name": "ca"}],
     "networkPolicy.callers": [],
     "networkPolicy.metricsReaders": [],
     "networkPolicy.healthReaders": [],
@@ -89,7 +98,13 @@ OTHERS: Mapping[str, object] = {
     "monitoring.dashboards.labels": {"other": "1"},
 }  # fmt: skip
 """Other values for keys where one of the same type is not enough."""
-SILENT = {"allowInsecure", "drain.requeueLongJobs", "tls.enabled", "tls.certManager.enabled"}
+SILENT = {
+    "allowInsecure",
+    "drain.requeueLongJobs",
+    "http.enabled",
+    "tls.enabled",
+    "tls.certManager.enabled",
+}
 """Keys without which others are rejected; they have tests of their own."""
 
 
@@ -201,8 +216,27 @@ def test_each_value_has_an_effect(
             {"monitoring": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}},
             "every metric would be counted twice",
         ),
-        ({"gateway": {"grpcRoute": {"enabled": True}}}, "name the Gateway"),
-        ({"ingress": {"enabled": True}}, "name at least one host"),
+        ({"gatewayApi": {"grpcRoute": {"enabled": True}}}, "name the Gateway"),
+        (
+            {"http": {"enabled": True}, "gatewayApi": {"httpRoute": {"enabled": True}}},
+            "gatewayApi.httpRoute.parentRefs: name the Gateway",
+        ),
+        ({"gatewayApi": {"backendTls": {"enabled": True}}}, "set tls.enabled, too"),
+        (
+            {"gatewayApi": {"httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]}}},
+            "gatewayApi.httpRoute.enabled: there is no HTTP port; set http.enabled, too",
+        ),
+        (
+            {"config": {"http_origins": ["https://a.example.com"]}},
+            "config.http_origins: there is no HTTP port",
+        ),
+        ({"httpIngress": {"enabled": True, "hosts": ["a"]}}, "set http.enabled, too"),
+        ({"config": {"http": "0.0.0.0:80"}}, "additional properties 'http' not allowed"),
+        ({"ingress": {"enabled": True}}, "ingress.hosts: name at least one host"),
+        (
+            {"http": {"enabled": True}, "httpIngress": {"enabled": True}},
+            "httpIngress.hosts: name at least one host",
+        ),
         ({"image": {"digest": "sha256:abc"}}, "image/digest"),
         ({"environment": {"A": {"value": "1", "key": "b"}}}, "environment/A"),
         ({"replicas": 3}, "additional properties 'replicas' not allowed"),

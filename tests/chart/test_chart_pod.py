@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +63,17 @@ def create_key(path: Path) -> str:
     ]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     return ended.stdout.strip()
+
+
+def call_http(pod: Pod, authority: Authority, headers: Mapping[str, str]) -> int:
+    """The status of a call over the HTTP port, encrypted."""
+    trusting = ssl.create_default_context(cadata=authority.pem.decode())
+    connection = HTTPSConnection("localhost", pod.ports[8080], context=trusting)
+    with closing(connection):
+        body = json.dumps({"image": {"prompt": "a lighthouse"}})
+        path = "/atelier.v1.GenerationService/Generate"
+        connection.request("POST", path, body, {"content-type": "application/json", **headers})
+        return connection.getresponse().status
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -139,6 +154,7 @@ async def test_a_pod_with_tls_and_keys_serves_callers_and_probes(
         "auth": {"keys": {"existingSecret": "keys"}},
         "persistence": {"models": {"enabled": True}, "cache": {"enabled": True}},
         "prepare": {"pullModels": True, "build": True},
+        "http": {"enabled": True},
     }
     secrets = {"certificate": tls, "keys": {"keys.json": keys.read_bytes()}}
     pod = run_pod(values, secrets=secrets)
@@ -154,5 +170,10 @@ async def test_a_pod_with_tls_and_keys_serves_callers_and_probes(
         metadata = (("authorization", f"Bearer {key}"),)
         answer = await stub.Generate(image_request(), metadata=metadata)
         assert answer.generation.state == State.STATE_SUCCEEDED
+    statuses = [
+        await asyncio.to_thread(call_http, pod, authority, headers)
+        for headers in ({}, {"authorization": f"Bearer {key}"})
+    ]
+    assert statuses == [401, 200]
     written = yaml.safe_load(pod.path("/etc/atelier/config/atelier.yaml").read_text())
     assert Path(written["data_dir"]).is_relative_to(pod.root)

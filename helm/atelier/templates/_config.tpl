@@ -10,6 +10,9 @@
   "drain_seconds" .Values.drain.seconds
   "allow_insecure" true
 -}}
+{{- if .Values.http.enabled -}}
+{{- $_ := set $own "http" (printf "%s:8080" $host) -}}
+{{- end -}}
 {{- if .Values.persistence.models.enabled -}}
 {{- $_ := set $own "models_dir" "/models" -}}
 {{- end -}}

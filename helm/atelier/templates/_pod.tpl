@@ -152,6 +152,9 @@ command: [atelier, serve, --config, /etc/atelier/config/atelier.yaml]
 {{ include "atelier.environment" . }}
 ports:
   - {name: grpc, containerPort: 50051, protocol: TCP}
+  {{- if .Values.http.enabled }}
+  - {name: http, containerPort: 8080, protocol: TCP}
+  {{- end }}
   - {name: health, containerPort: 50052, protocol: TCP}
   - {name: metrics, containerPort: 9464, protocol: TCP}
 startupProbe:

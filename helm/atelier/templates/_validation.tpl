@@ -35,11 +35,34 @@
 {{- if and .Values.monitoring.serviceMonitor.enabled .Values.monitoring.podMonitor.enabled -}}
 {{- fail "monitoring: enable serviceMonitor or podMonitor, not both: every metric would be counted twice" -}}
 {{- end -}}
-{{- if and .Values.gateway.grpcRoute.enabled (not .Values.gateway.grpcRoute.parentRefs) -}}
-{{- fail "gateway.grpcRoute.parentRefs: name the Gateway that the route belongs to" -}}
+{{- include "atelier.validateRoutes" . -}}
 {{- end -}}
-{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
-{{- fail "ingress.hosts: name at least one host" -}}
+
+{{/* What leads from outside to the ports. */}}
+{{- define "atelier.validateRoutes" -}}
+{{- range $name := list "grpcRoute" "httpRoute" -}}
+{{- with index $.Values.gatewayApi $name -}}
+{{- if and .enabled (not .parentRefs) -}}
+{{- fail (printf "gatewayApi.%s.parentRefs: name the Gateway that the route belongs to" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $name := list "ingress" "httpIngress" -}}
+{{- with index $.Values $name -}}
+{{- if and .enabled (not .hosts) -}}
+{{- fail (printf "%s.hosts: name at least one host" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.gatewayApi.backendTls.enabled (not .Values.tls.enabled) -}}
+{{- fail "gatewayApi.backendTls.enabled: the server does not encrypt; set tls.enabled, too" -}}
+{{- end -}}
+{{- if not .Values.http.enabled -}}
+{{- range $key, $given := dict "config.http_origins" .Values.config.http_origins "gatewayApi.httpRoute.enabled" .Values.gatewayApi.httpRoute.enabled "httpIngress.enabled" .Values.httpIngress.enabled -}}
+{{- if $given -}}
+{{- fail (printf "%s: there is no HTTP port; set http.enabled, too" $key) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

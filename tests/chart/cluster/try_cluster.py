@@ -195,7 +195,9 @@ def try_releases(cluster: Cluster) -> None:
     say(f"uninstall keeps {', '.join(left)}")
     delete_claims(cluster)
     helm.install(CHART, "media", read_example("remote-only"))
-    route = cluster.kubectl("get", "grpcroute,podmonitor", "-o", "name", "-n", NAMESPACE)
+    route = cluster.kubectl(
+        "get", "grpcroute,httproute,backendtlspolicy,podmonitor", "-o", "name", "-n", NAMESPACE
+    )
     say(f"install of remote-only: {', '.join(route.split())}")
     helm.uninstall("media")
     delete_claims(cluster)
