@@ -203,24 +203,42 @@ def total(server: RunningServer, wanted: tuple[str, frozenset[tuple[str, str]]])
     return sum(value for (other, given), value in found if other == name and labels <= given)
 
 
+PIPELINED = write_request("Health", b"{}") + write_request("Health", b" " * 2**20)
+
+
+@pytest.mark.parametrize("behind", [b"", PIPELINED], ids=["alone", "pipelined"])
 @pytest.mark.parametrize("method", ["Generate", "StreamProgress"])
 async def test_a_dropped_connection_stops_the_work(
-    server: RunningServer, stub: Stub, method: str
+    server: RunningServer, stub: Stub, method: str, behind: bytes
 ) -> None:
-    """As a lost call of gRPC does; the record says why."""
-    request_id = f"dropped-{method}"
+    """As a lost call of gRPC does; the record says why. Also with further requests behind it."""
+    request_id = f"dropped-{method}-{len(behind)}"
     body: dict[str, Any] = {**HANG, "requestId": request_id}
     request = write_request("Generate", json.dumps(body).encode())
     if method == "StreamProgress":
         framed = envelope(json.dumps({"generate": body}).encode())
         request = write_request(method, framed, "application/connect+json")
+    request = request.replace(b"Connection: close\r\n", b"")
     with connect(address_of(server)) as connection:
-        connection.sendall(request)
+        connection.sendall(request + behind)
         while (found := await find(stub, request_id)) is None or found.state != State.STATE_RUNNING:
             pass
     while found is None or found.state != State.STATE_CANCELLED:
         found = await find(stub, request_id)
     assert found.cancel_cause == CancelCause.CANCEL_CAUSE_CALLERS_LOST
+
+
+def test_a_pipelined_request_is_left_to_be_sent_again(server: RunningServer) -> None:
+    """The answer before it says that the connection closes, and is whole."""
+    first = write_request("Generate", b'{"image":{"prompt":"x","width":64,"height":64}}')
+    first = first.replace(b"Connection: close\r\n", b"")
+    with connect(address_of(server)) as connection:
+        connection.sendall(first + PIPELINED)
+        told = b"".join(iter(lambda: connection.recv(2**16), b""))
+    assert told.count(b"HTTP/1.1 ") == 1
+    assert told.startswith(b"HTTP/1.1 200 ")
+    assert b"\r\nconnection: close\r\n" in told
+    assert told.endswith(b"\r\n0\r\n\r\n")
 
 
 async def find(stub: Stub, request_id: str) -> Any:  # noqa: ANN401 (a generation or None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import http.client
 import json
 import signal
@@ -114,17 +115,33 @@ def decode(text: str) -> bytes:
             "image.controls[0].typ: there is no such field; did you mean 'type'?",
         ),
         (b'{"imagine":{}}', "imagine: there is no such field; did you mean 'image'?"),
-        (b'{"image":{"width":"wide"}}', "width: does not take this value"),
-        (b'{"image":{"num_images":1.5}}', "image.num_images: Couldn't parse integer: 1.5"),
+        (b'{"image":{"prompt":5}}', "image.prompt: must be text in quotes"),
+        (b'{"image":{"width":"wide"}}', "image.width: must be a whole number from 0 to 4294967295"),
+        (b'{"image":{"seed":-1}}', "image.seed: must be a whole number from 0 to "),
+        (b'{"image":{"num_images":1.5}}', "image.num_images: must be a whole number"),
+        (b'{"image":{"guidance":"x"}}', "image.guidance: must be a number"),
+        (
+            b'{"image":{"controls":[{"type":"Q"}]}}',
+            "image.controls[0].type: must be one of CONTROL_",
+        ),
+        (b'{"image":{"controls":{}}}', "image.controls: must be a list"),
+        (b'{"image":{"loras":[null]}}', "image.loras[0]: must be an object"),
+        (b'{"image":[]}', "image: must be an object"),
+        (b'{"audio":{"duration":3}}', 'audio.duration: must be text such as "1.5s"'),
+        (b'{"inlineOutputs":1}', "inlineOutputs: must be true or false"),
+        (b'{"attachments":{"map":"~~~"}}', 'attachments["map"]: must be Base64'),
+        (b'{"attachments":{"map":"aGVsbG8h!"}}', 'attachments["map"]: must be Base64'),
+        (b'{"attachments":{"map":"aGVsb"}}', 'attachments["map"]: must be Base64'),
+        (b'{"attachments":{"map":{}}}', 'attachments["map"]: must be text in quotes, in Base64'),
         (b'{"image":{"prompt":"x"},"audio":{}}', "oneof"),
-        (b'{"image":{"prompt":"x","prompt":"y"}}', "duplicate key prompt"),
-        (b'{"image":', "request: is not JSON of this message"),
+        (b'{"image":{"prompt":"x","prompt":"y"}}', "prompt: is given twice in one object"),
+        (b'{"image":', "request: is not JSON"),
         (b"[]", "request: must be a JSON object"),
         (b"", "request: must be a JSON object"),
         (b'{"a":"\xff"}', "request: must be UTF-8"),
         (b'{"options":' + b'{"a":' * 5000, "request: is nested too deeply"),
     ],
-    ids=range(12),
+    ids=range(25),
 )
 def test_wrong_json_is_an_error_that_names_the_field(
     guarded: RunningServer, keys: Keys, body: bytes, words: str
@@ -231,7 +248,7 @@ def test_slow_requests_are_given_up(guarded: RunningServer, keys: Keys) -> None:
     with ExitStack() as stack:
         silent, slow, body = (stack.enter_context(connect(address_of(guarded))) for _ in range(3))
         slow.sendall(b"POST / HTTP/1.1\r\nHost: x\r\n")
-        head, _, _ = write_request("Generate", b"x" * 100, **keys.all).partition(b"xxx")
+        head, _, _ = write_request("Generate", b"x" * SMALL, **keys.all).partition(b"xxx")
         body.sendall(head)
         over = threading.Event()
         others = threading.Thread(target=ask_until, args=(guarded, keys, over))
@@ -250,6 +267,49 @@ def ask_until(server: RunningServer, keys: Keys, over: threading.Event) -> None:
     """Call again and again; each call wants memory."""
     while not over.is_set():
         ask(server, "Generate", b"{}", **keys.all)
+
+
+def test_a_short_request_takes_little_memory(guarded: RunningServer, keys: Keys) -> None:
+    """Ten that do not arrive leave room for others, where there is room for one of the largest."""
+    head, _, _ = write_request("Generate", b"x" * 100, **keys.all).partition(b"xxx")
+    with ExitStack() as stack:
+        for _ in range(10):
+            stack.enter_context(connect(address_of(guarded))).sendall(head)
+        told = ask(guarded, "Generate", b'{"image":{}}', **keys.all)
+        assert (told[0], told[1]["code"]) == (400, "invalid_argument")
+
+
+@pytest.mark.parametrize(
+    ("call", "name", "offered"),
+    [
+        (("Generate", "application/json"), "Content_Encoding", b"accept-encoding"),
+        (
+            ("StreamProgress", "application/connect+json"),
+            "Connect_Content_Encoding",
+            b"connect-accept-encoding",
+        ),
+        (("Generate", "application/grpc-web"), "Grpc_Encoding", b"grpc-accept-encoding"),
+    ],
+)
+def test_compressed_requests_are_not_supported(
+    guarded: RunningServer, keys: Keys, call: tuple[str, str], name: str, offered: bytes
+) -> None:
+    """UNIMPLEMENTED, and what is supported, as the protocols say."""
+    headers = {name: "gzip", **keys.all}
+    told = exchange(guarded, write_request(call[0], gzip.compress(b"{}"), call[1], **headers))
+    assert b"unimplemented" in told or b"grpc-status: 12" in told
+    assert b"\r\n" + offered + b": identity\r\n" in told
+
+
+@pytest.mark.parametrize("method", ["Health", "Generate"])
+def test_a_deadline_of_0_has_passed(guarded: RunningServer, keys: Keys, method: str) -> None:
+    """Also where the call would end at once."""
+    status, answer, _ = ask(guarded, method, b"{}", connect_timeout_ms="0", **keys.all)
+    assert (status, answer["code"], reason_of(answer)) == (
+        504,
+        "deadline_exceeded",
+        "DEADLINE_EXCEEDED",
+    )
 
 
 def test_tls_serves_the_newest_certificate(start_server: StartServer, tmp_path: Path) -> None:

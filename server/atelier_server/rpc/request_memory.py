@@ -1,8 +1,8 @@
 """The memory that requests may take while they arrive and are taken apart, shared by all callers.
 
 gRPC tells the size of a message only when it has arrived whole. So a request counts as the largest there may be while
-it is being read, and as what it is from then on. Of what the server does not read yet, gRPC holds no more than the
-window of the stream.
+it is being read, and as what it is from then on. A request over HTTP counts as the length that its head tells. Of what
+the server does not read yet, gRPC holds no more than the window of the stream.
 """
 
 from __future__ import annotations

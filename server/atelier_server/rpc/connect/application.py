@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from connectrpc.method import IdempotencyLevel, MethodInfo, StreamType
 from connectrpc.server import ConnectASGIApplication, Endpoint
@@ -23,7 +24,12 @@ from google.protobuf.message_factory import GetMessageClass
 from atelier.v1 import generation_service_pb2
 from atelier_server.rpc.connect.codecs import IncomingMessage, PassingCodec, encode
 from atelier_server.rpc.connect.context import Done, HttpContext, LibraryContext, done_callbacks
-from atelier_server.rpc.connect.statuses import explain_absence, find_cause, to_connect_error
+from atelier_server.rpc.connect.statuses import (
+    explain_absence,
+    explain_expiry,
+    find_cause,
+    to_connect_error,
+)
 from atelier_server.rpc.interceptors.chain import Call, InterceptorChain, receive
 from atelier_server.rpc.interceptors.errors import AcceptedGeneration, convert_error
 from atelier_server.rpc.interceptors.incoming import RequestForm
@@ -31,6 +37,13 @@ from atelier_server.rpc.service import GenerationService
 
 _SERVICE = generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"]
 _PART_BYTES = 2**18
+_IDENTITY = "identity"
+_ENCODINGS = {
+    "content-encoding": "accept-encoding",
+    "connect-content-encoding": "connect-accept-encoding",
+    "grpc-encoding": "grpc-accept-encoding",
+}
+"""Headers that name the compression of a request, and those of answers that name what there is."""
 _NO_CONTEXT: Any = None  # callbacks are given the context by gRPC, and use none
 PREFIX = f"/{_SERVICE.full_name}/"
 """Path of every method, but for its name."""
@@ -102,10 +115,15 @@ class _Admission:
         kind = GetMessageClass(method.input_type)
         http = HttpContext(context, kind, as_json=as_json)
         form = RequestForm(
-            method=method.name, deserialize=kind.FromString, is_stream=method.client_streaming
+            method=method.name,
+            deserialize=kind.FromString,
+            is_stream=method.client_streaming,
+            max_bytes=_find_length(context),
         )
+        _refuse_compression(context)
         accepted = AcceptedGeneration()
         try:
+            _refuse_expired(http)
             async with AsyncExitStack() as stack:
                 admission = self.interceptors.admit(
                     _SERVICE.full_name, form, http.as_grpc(), accepted
@@ -143,6 +161,39 @@ class _Admission:
             cause = explain_absence(error) or error
         if isinstance(cause, Exception) and not isinstance(cause, ConnectError):
             raise to_connect_error(convert_error(cause, admitted.accepted), context)
+
+
+def _find_length(context: LibraryContext) -> int | None:
+    """Bytes of the body, as its head tells."""
+    told = context.request_headers.get("content-length", "")
+    return int(told) if told.isdecimal() else None
+
+
+def _refuse_expired(context: HttpContext) -> None:
+    """Refuse a call that came with a deadline which has passed; 0 milliseconds is one.
+
+    Raises:
+        CallTimeoutError: it has.
+    """
+    remaining = context.time_remaining()
+    if remaining is not None and remaining <= 0:
+        raise explain_expiry()
+
+
+def _refuse_compression(context: LibraryContext) -> None:
+    """Refuse a compressed request: its size, for which memory is held, is not known before it is expanded.
+
+    Raises:
+        ConnectError: UNIMPLEMENTED, as the protocol says.
+    """
+    for name, accepts in _ENCODINGS.items():
+        encoding = context.request_headers.get(name) or _IDENTITY
+        if encoding != _IDENTITY:
+            context.response_headers[accepts] = _IDENTITY
+            raise ConnectError(
+                Code.UNIMPLEMENTED,
+                f"{name} {encoding!r} is not supported; send requests uncompressed ({_IDENTITY})",
+            )
 
 
 def _make_endpoints(

@@ -8,23 +8,19 @@ Source: findings/connectrpc-drops-unknown-json-fields.sh.
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import cast
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from atelier_engines.suggestions import suggest
-from atelier_server.errors import InvalidRequestError, TooLargeError, Violation
+from atelier_server.errors import TooLargeError
+from atelier_server.rpc.connect.json_requests import parse_request
 from atelier_server.rpc.inline_outputs import SerializedResponse
 from atelier_server.rpc.message_size import MAX_STRUCTURED_BYTES
 
 _MAX_JSON_ELEMENTS = 2**16
 _ELEMENT_MARKS = (b",", b":", b"{", b"[")
 _THREAD_BYTES = 2**14  # from which JSON is converted beside the event loop; a MiB takes 5 ms
-_UNKNOWN = re.compile(r'has no field named "(?P<name>[^"]*)" at "\w+\.?(?P<path>[^"]*)"')
-_PLACE = re.compile(r'(?P<message>.*) at "?\w+\.(?P<path>[\w.\[\]]+)"?\.*$', re.DOTALL)
-_FIELD = re.compile(r"(?:Failed to parse (?P<field>\w+) field: )+(?P<message>.*)", re.DOTALL)
 
 
 class IncomingMessage:
@@ -70,7 +66,7 @@ async def json_to_proto(data: bytes, kind: type[Message]) -> bytes:
         TooLargeError: it has too many elements.
     """
     if len(data) < _THREAD_BYTES:
-        return _parse(data, kind)
+        return parse_request(data, kind)
     if (
         len(data) > MAX_STRUCTURED_BYTES
         and sum(map(data.count, _ELEMENT_MARKS)) > _MAX_JSON_ELEMENTS
@@ -78,7 +74,7 @@ async def json_to_proto(data: bytes, kind: type[Message]) -> bytes:
         raise TooLargeError(
             f"the request has more than {_MAX_JSON_ELEMENTS} elements; shorten its options, or send application/proto"
         )
-    return await asyncio.to_thread(_parse, data, kind)
+    return await asyncio.to_thread(parse_request, data, kind)
 
 
 async def encode(message: object, kind: type[Message], *, as_json: bool) -> bytes:
@@ -95,49 +91,9 @@ async def encode(message: object, kind: type[Message], *, as_json: bool) -> byte
     return await asyncio.to_thread(_write, response)
 
 
-def _parse(data: bytes, kind: type[Message]) -> bytes:
-    if not data.lstrip().startswith(b"{"):
-        raise InvalidRequestError([Violation("request", "must be a JSON object")])
-    try:
-        return json_format.Parse(data, kind()).SerializeToString()
-    except (ValueError, json_format.ParseError, RecursionError) as error:
-        raise InvalidRequestError([_describe(error, kind)]) from None
-
-
 def _write(message: Message) -> bytes:
     return json_format.MessageToJson(message, indent=None, ensure_ascii=False).encode()
 
 
 def _write_serialized(data: bytes, kind: type[Message]) -> bytes:
     return _write(kind.FromString(data))
-
-
-def _describe(error: Exception, kind: type[Message]) -> Violation:
-    """What is wrong with the JSON, from the words of protobuf's parser, and the field that they name."""
-    text = str(error).rstrip(".")
-    if "recursion depth" in text:
-        return Violation("request", "is nested too deeply")
-    if isinstance(error, UnicodeDecodeError):
-        return Violation("request", "must be UTF-8")
-    if unknown := _UNKNOWN.search(text):
-        return _describe_unknown(unknown["name"], unknown["path"], kind)
-    found = _FIELD.match(text)
-    message = found["message"] if found else text
-    if place := _PLACE.match(message):
-        return Violation(place["path"], place["message"])
-    if found:
-        return Violation(found["field"], "does not take this value")
-    return Violation("request", f"is not JSON of this message: {message}")
-
-
-def _describe_unknown(name: str, path: str, kind: type[Message]) -> Violation:
-    """Of a field that does not exist: where it stands, and the most similar one."""
-    descriptor = kind.DESCRIPTOR
-    steps = path.split(".") if path else []
-    for step in steps:
-        field = descriptor.fields_by_camelcase_name.get(step.partition("[")[0])
-        if field is None or field.message_type is None:
-            break
-        descriptor = field.message_type
-    known = [field.json_name for field in descriptor.fields]
-    return Violation(".".join([*steps, name]), f"there is no such field{suggest(name, known)}")

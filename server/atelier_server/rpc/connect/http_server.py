@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from atelier_engines.addresses import find_unix_path
 from atelier_server.rpc.connect.front import Application
@@ -70,6 +70,12 @@ class _Protocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._start_head_timer()
+        self._ignores_rest = False
+
+    def data_received(self, data: bytes) -> None:
+        """Read it, unless it stands behind a pipelined request."""
+        if not self._ignores_rest:
+            super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more."""
@@ -77,7 +83,16 @@ class _Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        """Wait for the rest of the head."""
+        """Wait for the rest of the head; ignore a request that does not wait for the answer to the one before.
+
+        The library would queue it and read no more, so that it would not see the connection close, and the work for
+        the first caller would go on.
+        """
+        before = cast("RequestResponseCycle | None", self.cycle)  # None before the first
+        if before is not None and not before.response_complete:
+            self._ignores_rest = True
+            before.keep_alive = False
+            raise ValueError("pipelined")  # the parser stops
         self._head_bytes = 0
         self._start_head_timer()
         super().on_message_begin()
@@ -96,6 +111,11 @@ class _Protocol(HttpToolsProtocol):
         """The head is here."""
         self._stop_head_timer()
         super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP; not a pipelined request, whose connection closes after the answer before it."""
+        if not self._ignores_rest:
+            super().send_400_response(msg)
 
     def _count(self, size: int) -> None:
         self._head_bytes += size

@@ -57,4 +57,9 @@ def find_cause(error: Exception, max_message_bytes: int) -> BaseException:
 def explain_absence(error: Exception) -> ServiceError | None:
     """What to answer a call whose deadline has passed; None where the caller has left."""
     expired = isinstance(error, ConnectError) and error.code is Code.DEADLINE_EXCEEDED
-    return CallTimeoutError("the deadline of the call has passed") if expired else None
+    return explain_expiry() if expired else None
+
+
+def explain_expiry() -> ServiceError:
+    """What to answer a call whose deadline has passed."""
+    return CallTimeoutError("the deadline of the call has passed")

@@ -50,6 +50,8 @@ class RequestForm:
     deserialize: Callable[[bytes], object]
     is_stream: bool
     """Whether it takes a stream of them."""
+    max_bytes: int | None = None
+    """Bytes that a request has at most, where that is told before it arrives."""
 
     def parse(self, data: bytes) -> object:
         """The request.
@@ -98,7 +100,7 @@ class IncomingRequest:
         Raises:
             RequestMemoryError: there is none.
         """
-        await self._hold(tenant).take(self._memory.message_bytes)
+        await self._hold(tenant).take(self._count_bytes())
         self._start_timer()
 
     async def receive(self, tenant: str) -> object:
@@ -146,7 +148,7 @@ class IncomingRequest:
     async def _receive_next(self, held: Held) -> object:
         """The next message; None if there are no more."""
         if not held.size:  # else it is reserved
-            await held.take(self._memory.message_bytes)
+            await held.take(self._count_bytes())
             self._start_timer()
         try:
             data = await self._context.read()
@@ -157,6 +159,12 @@ class IncomingRequest:
             return None
         held.shrink(len(data))
         return self._form.parse(data)
+
+    def _count_bytes(self) -> int:
+        """What a request takes while it arrives."""
+        most = self._memory.message_bytes
+        told = self._form.max_bytes
+        return most if told is None else max(1, min(most, told))
 
     def _hold(self, tenant: str) -> Held:
         if self._held is None:
