@@ -24,7 +24,7 @@ FIND_PYTHON := PATH="$$PATH$$(printf ':%s' "$${PYENV_ROOT:-$$HOME/.pyenv}"/versi
 BIN := .venv/bin
 INSTALLED := .venv/installed
 CONTRACT := server/atelier_server/rpc/contract.binpb
-SDKS := chart checkov readers replicate runpod vastai
+SDKS := chart checkov readers replicate runpod sbom vastai
 GRPCURL := .tools/bin/grpcurl
 GRPCURL_VERSION := v1.9.3
 VERSITYGW := .tools/bin/versitygw
@@ -66,7 +66,7 @@ test-gpu: install ## Run the tests that need a GPU
 	$(BIN)/pytest -m gpu
 
 .PHONY: test-dist
-test-dist: install ## Build all distributions, and use them in empty environments
+test-dist: install .tools/sdk/sbom/installed ## Build all distributions, and use them in empty environments
 	$(BIN)/pytest -m dist
 
 .PHONY: clients-test
@@ -110,19 +110,28 @@ proto-baseline: proto ## Make the contract of this commit the one that later ver
 
 DIST ?= dist
 .PHONY: dist
-dist: install ## Build wheels and sdists of all distributions, and the contract for callers in other languages
-	rm -f $(DIST)/atelier[_-]*
+dist: install sbom ## Build wheels and sdists of all distributions, the contract for other languages, bills of materials
+	rm -f $(DIST)/atelier_* $(DIST)/atelier-proto.tar.gz
 	for package in $(PACKAGES); do $(BUILD) ./$$package; done
 	$(BIN)/buf build proto --as-file-descriptor-set --output $(DIST)/atelier-descriptors.binpb
 	tar --create --gzip --file $(DIST)/atelier-proto.tar.gz --exclude '*.binpb' --exclude buf.gen.yaml proto
 BUILD = $(UV) build --quiet --no-build-isolation --offline --python $(BIN)/python --out-dir $(DIST)
 
+.PHONY: sbom
+sbom: install .tools/sdk/sbom/installed ## Write what is in each image, as CycloneDX
+	mkdir -p $(DIST)
+	for image in gateway gpu; do $(BIN)/python scripts/write_sbom.py .tools/sdk/sbom/bin/cyclonedx-py \
+		requirements/image-$$image.txt $(DIST)/atelier-$$image.cdx.json; done
+
 .PHONY: images
 images: DIST = dist
-images: dist ## Build both images of the server, with Docker or what ENGINE names
-	$(ENGINE) build --file images/Dockerfile --target gateway --tag atelier:0.1.0-gateway .
-	$(ENGINE) build --file images/Dockerfile --target gpu --tag atelier:0.1.0-gpu .
+images: dist ## Build both images of the server, with Docker or what ENGINE names; BASE=…@sha256:… pins what they stand on
+	$(IMAGE) --target gateway --tag atelier:0.1.0-gateway .
+	$(IMAGE) --target gpu --tag atelier:0.1.0-gpu .
+IMAGE = $(ENGINE) build --file images/Dockerfile --build-arg VERSION=0.1.0 \
+	--build-arg REVISION=$$(git rev-parse HEAD) $(BASE:%=--build-arg PYTHON=%)
 ENGINE ?= docker
+BASE ?=
 
 .PHONY: image-root
 image-root: dist ## As root on Debian: install the gateway's image into a clean root, and run it there read-only as a user
@@ -184,6 +193,7 @@ lock: $(UV) ## Write the locks anew (LOCK_FLAGS=--upgrade for newer versions)
 	$(call lock,checkov,requirements/checkov.in)
 	$(call lock,replicate,requirements/replicate.in)
 	$(call lock,runpod,requirements/runpod.in)
+	$(call lock,sbom,requirements/sbom.in)
 	$(call lock,vastai,requirements/vastai.in)
 	$(call lock,dev,--all-extras $(PROJECTS) requirements/dev.in)
 	$(MAKE) check-lock

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -14,7 +13,6 @@ from pydantic import BaseModel, SecretStr
 
 from atelier_engines import registry
 from atelier_engines.errors import EngineError
-from atelier_server.config.load import load
 from atelier_server.config.settings import Settings
 from tests.chart.charts import CHART, EXAMPLES, GOLDEN, Helm, needs_helm
 from tests.chart.write_golden import render_example
@@ -66,11 +64,3 @@ def test_the_chart_knows_every_secret_of_the_configuration() -> None:
     assert listed is not None
     known = set(re.findall(r'"(\w+)"', listed[1]))
     assert {name for model in models for name in find_secrets(model)} == known
-
-
-def test_the_server_loads_the_configuration_of_the_compose_file(tmp_path: Path) -> None:
-    """With the password that compose.yaml asks for."""
-    path = tmp_path / "atelier.yaml"
-    path.write_text((ROOT / "images" / "compose" / "atelier.yaml").read_text())
-    (tmp_path / ".env").write_text("DATABASE_PASSWORD=of-a-test\n")
-    assert load(path).store.type == "postgres"
