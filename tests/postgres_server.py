@@ -31,6 +31,7 @@ class PostgresServer:
     port: int = field(default_factory=free_port)
     databases: int = 0
     programs: Path = field(init=False)
+    _settings: str = ""
 
     def start(self) -> None:
         """Start it on a new data directory; ends when it answers."""
@@ -42,20 +43,36 @@ class PostgresServer:
         data = self.directory / "data"
         options = ("-U", "atelier", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8")
         self._run("initdb", "-D", data, *options)
-        settings = (
+        self._settings = (
             f"-c listen_addresses=127.0.0.1 -c port={self.port} -c max_connections=200 -c fsync=off"
             f" -k {self.directory}"
         )
-        self._run("pg_ctl", "-D", data, "-w", "-l", self.directory / "log", "-o", settings, "start")
+        self.come_back()
 
     def crash(self) -> None:
         """Restart it as after a loss of power: what was not committed is gone, and so is every connection."""
-        self._run("pg_ctl", "-D", self.directory / "data", "-w", "-m", "immediate", "restart")
+        self.restart("immediate")
+
+    def restart(self, mode: str) -> None:
+        """Restart it in a mode of `pg_ctl`."""
+        self._control("-m", mode, "restart")
+
+    def go_away(self) -> None:
+        """End it, until `come_back`."""
+        self._control("-m", "fast", "stop")
+
+    def refuse_connections(self) -> None:
+        """Have it let nobody in any more, and end once all have left."""
+        self._run("pg_ctl", "-D", self.directory / "data", "-W", "-m", "smart", "stop")
+
+    def come_back(self) -> None:
+        """Start it as it was."""
+        self._control("-l", self.directory / "log", "-o", self._settings, "start")
 
     def stop(self) -> None:
         """Stop it, and delete its data."""
         with contextlib.suppress(subprocess.CalledProcessError):
-            self._run("pg_ctl", "-D", self.directory / "data", "-m", "immediate", "stop")
+            self._control("-m", "immediate", "stop")
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def make_database(self) -> str:
@@ -85,6 +102,9 @@ class PostgresServer:
                 shutil.copytree(folder, copy / folder.name, symlinks=True)
             package = copy / package.name
         return package / "pginstall" / "bin"
+
+    def _control(self, *arguments: str | Path) -> None:
+        self._run("pg_ctl", "-D", self.directory / "data", "-w", *arguments)
 
     def _run(self, program: str, *arguments: str | Path) -> None:
         root = os.geteuid() == 0

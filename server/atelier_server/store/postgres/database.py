@@ -8,6 +8,7 @@ that it has claimed needs no such lock: the fence says whether it counts.
 from __future__ import annotations
 
 import asyncio
+import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,21 +16,16 @@ from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg_pool import ConnectionPool, PoolTimeout
 
-from atelier_server.store.postgres.connections import (
-    PostgresConnection,
-    connect,
-    describe,
-    prepare,
-)
-from atelier_server.store.postgres.writer import Writer, describe_fault
+from atelier_server.store.postgres import processes
+from atelier_server.store.postgres.connections import connect
+from atelier_server.store.postgres.sessions import Session, describe_fault, pause, run_plain
+from atelier_server.store.postgres.writer import Writer
 from atelier_server.store.sql.database import Job, Outcome
 
 ResultT = TypeVar("ResultT")
 _QUEUES_LOCK = 0x6174_656C_0001
 _READERS = 4
-_PATIENCE_SECONDS = 5.0  # with a server that restarts
 _BEGIN = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
@@ -40,8 +36,9 @@ class PostgresDatabase:
         """Connect when something is asked for; `process` is the number of this process in the database."""
         self._loop = asyncio.get_running_loop()
         connecting = partial(connect, dsn, process=process)
-        self._queues = Writer(connecting, lock=_QUEUES_LOCK, name="store-queues")
-        self._claims = Writer(connecting, lock=None, name="store-claims")
+        queues, claims = processes.WRITERS
+        self._queues = Writer(connecting, process=process, name=queues, lock=_QUEUES_LOCK)
+        self._claims = Writer(connecting, process=process, name=claims, lock=None)
         self._readers = _Readers(dsn)
 
     async def run(
@@ -88,39 +85,48 @@ class PostgresDatabase:
 
 
 class _Readers:
-    """Threads that read, each over a connection that it takes from a pool."""
+    """Threads that read, each over a connection that it takes from those that nobody uses."""
 
     def __init__(self, dsn: str) -> None:
-        self._pool = ConnectionPool(
-            describe(dsn),
-            kwargs={"autocommit": True},
-            configure=prepare,
-            min_size=1,
-            max_size=_READERS,
-            open=True,
-            timeout=_PATIENCE_SECONDS,
-            reconnect_timeout=_PATIENCE_SECONDS,
-        )
         self._threads = ThreadPoolExecutor(_READERS, thread_name_prefix="store-read")
+        self._free: queue.LifoQueue[Session] = queue.LifoQueue()
+        for _ in range(_READERS):
+            self._free.put(Session(partial(connect, dsn)))
 
     async def run(self, work: Callable[[Any], ResultT]) -> ResultT:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, work)
+        read = partial(self._read, work, time.monotonic())
+        return await asyncio.get_running_loop().run_in_executor(self._threads, read)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._threads.shutdown)
-        await asyncio.to_thread(self._pool.close)
+        while not self._free.empty():
+            self._free.get().close()
 
-    def _read(self, work: Callable[[Any], ResultT]) -> ResultT:
+    def _read(self, work: Callable[[Any], ResultT], since: float) -> ResultT:
         """Read in one transaction, and again if its connection was one to a server that has restarted since."""
-        end = time.monotonic() + _PATIENCE_SECONDS
-        while True:
-            try:
-                with self._pool.connection() as connection:
-                    connection.execute(_BEGIN)
-                    try:
-                        return work(PostgresConnection(connection))
-                    finally:
-                        connection.execute("ROLLBACK")
-            except (psycopg.OperationalError, PoolTimeout) as error:
-                if time.monotonic() > end:
-                    raise describe_fault(error) from error
+        session = self._free.get()  # there are as many as threads
+        try:
+            while True:
+                try:
+                    return _read_once(session, work)
+                except psycopg.Error as error:
+                    if not session.note_fault(error) or session.has_waited(since):
+                        raise describe_fault(error) from error
+                    pause()
+        finally:
+            self._free.put(session)
+
+
+def _read_once(session: Session, work: Callable[[Any], ResultT]) -> ResultT:
+    db = session.open()
+    run_plain(db.connection, _BEGIN)
+    try:
+        found = work(db)
+    except psycopg.Error:
+        raise  # what it says decides about the connection
+    except Exception:
+        session.roll_back()
+        raise
+    session.roll_back()
+    session.note_answer()
+    return found

@@ -13,7 +13,15 @@ import psycopg
 
 from atelier_server.errors import DatabaseUnusableError
 
-_MIGRATIONS: tuple[str, ...] = ()
+_WRITERS = """
+CREATE TABLE writers (
+    process      BIGINT NOT NULL,
+    name         TEXT COLLATE "C" NOT NULL,
+    transactions BIGINT NOT NULL,
+    PRIMARY KEY (process, name)
+) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+"""
+_MIGRATIONS = (_WRITERS,)
 """The statements at place n lead from version n + 1 to version n + 2."""
 _LOCK = 0x6174_656C_0000
 _OLDEST_SERVER = 140000

@@ -29,6 +29,13 @@ _DEAD = (
 )
 """Of a process that has ended its lease, or not renewed it; nobody could while the database was down."""
 _RENEWALS_PER_LEASE = 3
+WRITERS = ("queues", "claims")
+"""Those of each process, see writer.py."""
+_FORGET_WRITERS = (
+    "DELETE FROM writers WHERE (process, name) IN (SELECT process, name FROM writers"
+    " WHERE process NOT IN (SELECT id FROM processes) FOR UPDATE SKIP LOCKED)"
+)
+"""But for those that are writing: nobody waits for a process that is frozen."""
 _RENEW = (
     "INSERT INTO processes (id, lease) OVERRIDING SYSTEM VALUE"
     " VALUES (%s, clock_timestamp() + make_interval(secs => %s)) ON CONFLICT (id) DO UPDATE SET lease = excluded.lease"
@@ -37,12 +44,17 @@ _RENEW = (
 
 
 def register(connection: psycopg.Connection[Any], lease_seconds: float) -> int:
-    """Add this process to the others; its number, which no other process ever has."""
-    found = connection.execute(
-        "INSERT INTO processes (lease) VALUES (clock_timestamp() + make_interval(secs => %s)) RETURNING id",
-        (lease_seconds,),
-    ).fetchone()
-    assert found is not None  # noqa: S101 (RETURNING)
+    """Add this process to the others, with its writers; its number, which no other process ever has."""
+    with connection.transaction():
+        found = connection.execute(
+            "INSERT INTO processes (lease) VALUES (clock_timestamp() + make_interval(secs => %s)) RETURNING id",
+            (lease_seconds,),
+        ).fetchone()
+        assert found is not None  # noqa: S101 (RETURNING)
+        connection.execute(
+            "INSERT INTO writers (process, name, transactions) SELECT %s, unnest(%s::text[]), 0",
+            (found[0], list(WRITERS)),
+        )
     return int(found[0])
 
 
@@ -72,6 +84,7 @@ def take_over(
 ) -> dict[int, list[tuple[Record, StoredFields]]]:
     """What processes were running whose leases have ended, by the number of the process; these are forgotten."""
     db.execute(f"DELETE FROM processes WHERE {_DEAD}", (float(lease_seconds),))
+    db.execute(_FORGET_WRITERS)
     owners = db.execute(
         f"SELECT DISTINCT owner FROM generations WHERE {rows.RUNNING} AND {_ABANDONED}"
     ).fetchall()

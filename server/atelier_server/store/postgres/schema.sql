@@ -11,6 +11,14 @@ CREATE TABLE processes (
     lease TIMESTAMPTZ NOT NULL
 );
 
+-- How many transactions each writer of a process has begun, of those that were committed, see writer.py.
+CREATE TABLE writers (
+    process      BIGINT NOT NULL,
+    name         TEXT COLLATE "C" NOT NULL,
+    transactions BIGINT NOT NULL,
+    PRIMARY KEY (process, name)
+) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+
 CREATE TABLE generations (
     id               TEXT COLLATE "C" PRIMARY KEY,
     -- In which order they wait. Were that the id, the planner would walk the primary key past all that has ended,
@@ -218,4 +226,4 @@ CREATE TABLE inputs (
 
 CREATE INDEX inputs_of ON inputs (generation_id);
 
-INSERT INTO schema_version VALUES (1);
+INSERT INTO schema_version VALUES (2);

@@ -7,68 +7,91 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 
-from atelier_server.errors import StorageError
-from atelier_server.store.postgres.connections import PostgresConnection, is_lost
+from atelier_server.store.postgres.connections import PostgresConnection
+from atelier_server.store.postgres.sessions import Session, describe_fault, pause, run_plain
 from atelier_server.store.sql.database import Job, Settled, settle
 
 _MAX_GROUP = (
     32  # so many waiting writes at most share one commit; others wait for their locks meanwhile
 )
-_PATIENCE_SECONDS = 5.0  # with a server that restarts
-_PAUSE_SECONDS = 0.1
-_REFUSED_ALONE = (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable)
+_REFUSED_ALONE = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+_COUNT = (
+    "INSERT INTO writers AS w (process, name, transactions) VALUES ({process}, '{name}', {number})"
+    " ON CONFLICT (process, name) DO UPDATE SET transactions = excluded.transactions"
+)
+_LAST = "SELECT transactions FROM writers WHERE process = %s AND name = %s FOR UPDATE"
+"""Waits until a transaction that may still be under way has ended."""
 
 
-class CommitUnknownError(Exception):
-    """The connection broke while a transaction was committed, and the server does not say what became of it."""
+class CommitUnknownError(psycopg.OperationalError):
+    """The connection broke while a transaction was committed, and nobody can say what became of it."""
+
+
+class NotCommittedError(psycopg.OperationalError):
+    """The connection broke while a transaction was committed, and it was not."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    """A job, and when it came."""
+
+    job: Job
+    since: float = field(default_factory=time.monotonic)
 
 
 class Writer:
     """Runs functions against one connection, one after the other, each in full or not at all.
 
-    When the connection breaks, the transaction is run again on a new one; if it broke during the commit, only after the
-    server has said that it was not committed.
+    When the connection breaks, the transaction is run again on a new one; if it broke during the commit, only if it was
+    not committed. Each transaction first writes its number into the row of its writer, so that this is known: numbers
+    of transactions that PostgreSQL gives are given anew after a crash.
     """
 
     def __init__(
-        self, connect: Callable[[], psycopg.Connection[Any]], *, lock: int | None, name: str
+        self,
+        connect: Callable[[], psycopg.Connection[Any]],
+        *,
+        process: int,
+        name: str,
+        lock: int | None,
     ) -> None:
-        """Write over what `connect` returns; with a `lock`, no transaction begins before it has that advisory lock."""
+        """Write over what `connect` returns, as the writer of that name of this process, see `processes.register`.
+
+        With a `lock`, no transaction begins before it has that advisory lock.
+        """
         self._loop = asyncio.get_running_loop()
-        self._connect = connect
-        self._begin = (
-            b"BEGIN" if lock is None else f"BEGIN; SELECT pg_advisory_xact_lock({lock})".encode()
-        )
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._connection: PostgresConnection | None = None
-        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._session = Session(connect)
+        self._process, self._name = process, name
+        self._lock = "" if lock is None else f"SELECT pg_advisory_xact_lock({lock});"
+        self._number = 0
+        self._jobs: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name=f"store-{name}", daemon=True)
         self._thread.start()
 
     def put(self, job: Job) -> None:
         """Have the job run after those that wait."""
-        self._jobs.put(job)
+        self._jobs.put(_Waiting(job))
 
     async def close(self) -> None:
         """Run the jobs that wait, then close the connection."""
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
-        self._drop()
+        self._session.close()
 
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:
             group = [job, *self._take_waiting()]
-            jobs = [job for job in group if job is not None]
-            self._loop.call_soon_threadsafe(settle, self._write(jobs))
+            self._write([job for job in group if job is not None])
             if None in group:
                 return
 
-    def _take_waiting(self) -> list[Job | None]:
-        group: list[Job | None] = []
+    def _take_waiting(self) -> list[_Waiting | None]:
+        group: list[_Waiting | None] = []
         while len(group) < _MAX_GROUP and None not in group:
             try:
                 group.append(self._jobs.get_nowait())
@@ -76,54 +99,74 @@ class Writer:
                 break
         return group
 
-    def _write(self, group: list[Job]) -> list[Settled]:
+    def _write(self, group: list[_Waiting]) -> None:
         """Run the jobs in one transaction; in one each, if they were in each other's way or that of other processes."""
-        end = time.monotonic() + _PATIENCE_SECONDS
-        while True:
+        while group:
             try:
-                return self._commit(group)
+                outcomes = self._commit([waiting.job for waiting in group])
             except _REFUSED_ALONE as error:
-                self._roll_back()
-                if len(group) > 1:
-                    return [outcome for job in group for outcome in self._write([job])]
-                if time.monotonic() > end:
-                    return _fail(group, error)
-            except (psycopg.Error, CommitUnknownError) as error:
-                broken = self._connection is None or is_lost(self._connection.connection)
-                self._drop()
-                unknown = isinstance(error, CommitUnknownError)
-                if unknown or not broken or time.monotonic() > end:
-                    return _fail(group, error)
-                time.sleep(_PAUSE_SECONDS)
+                self._session.roll_back()
+                if len(group) == 1:
+                    group = self._keep(group, error, again=False)
+                for waiting in group:
+                    self._write([waiting])
+                return
+            except CommitUnknownError as error:
+                group = self._keep(group, error, again=False)
+            except NotCommittedError as error:
+                group = self._keep(group, error, again=True)
+            except psycopg.Error as error:
+                group = self._keep(group, error, again=self._session.note_fault(error))
+                if group:
+                    pause()
+            else:
+                self._session.note_answer()
+                self._settle(outcomes)
+                return
 
     def _commit(self, group: list[Job]) -> list[Settled]:
-        if self._connection is None:
-            self._connection = PostgresConnection(self._connect())
-        db = self._connection
-        db.connection.execute(self._begin)
+        db = self._session.open()
+        self._begin(db)
+        before = db.written
         outcomes = self._run_all(db, group)
-        found = db.connection.execute("SELECT pg_current_xact_id_if_assigned()::text").fetchone()
+        if db.written == before:
+            run_plain(db.connection, b"ROLLBACK")  # nothing waits for the disk
+            return outcomes
         try:
-            db.connection.execute("COMMIT")
-        except psycopg.OperationalError:
-            if found is None or found[0] is None or self._was_committed(str(found[0])):
-                return outcomes
-            raise
+            run_plain(db.connection, b"COMMIT")
+        except psycopg.Error as error:
+            if not self._session.is_passing(error):
+                raise
+            self._session.note_fault(error)
+            if not self._was_committed():
+                raise NotCommittedError from error
         return outcomes
 
-    def _was_committed(self, transaction: str) -> bool:
-        """Ask the server, over a new connection, what became of a transaction."""
-        end = time.monotonic() + _PATIENCE_SECONDS
-        while time.monotonic() < end:
-            self._drop()
-            with suppress(psycopg.OperationalError):
-                self._connection = PostgresConnection(self._connect())
-                query = "SELECT pg_xact_status(%s::text::xid8)"
-                found = self._connection.connection.execute(query, (transaction,)).fetchone()
-                if found is not None and found[0] != "in progress":
-                    return bool(found[0] == "committed")
-            time.sleep(_PAUSE_SECONDS)
-        raise CommitUnknownError("the server went away while it committed")
+    def _begin(self, db: PostgresConnection) -> None:
+        self._number += 1
+        count = _COUNT.format(process=self._process, name=self._name, number=self._number)
+        statements = f"BEGIN ISOLATION LEVEL READ COMMITTED;{self._lock}{count}"
+        run_plain(db.connection, statements.encode())
+
+    def _was_committed(self) -> bool:
+        """Ask the server, over a new connection, what became of the transaction."""
+        asked = time.monotonic()
+        while True:
+            self._session.close()
+            try:
+                connection = self._session.open().connection
+                found = connection.execute(_LAST, (self._process, self._name)).fetchone()
+            except psycopg.Error as error:
+                self._session.note_fault(error)
+                if self._session.has_waited(asked):
+                    msg = "the server went away while it committed"
+                    raise CommitUnknownError(msg) from error
+                pause()
+            else:
+                if found is None:
+                    msg = "this process was taken for dead while it committed"
+                    raise CommitUnknownError(msg)
+                return bool(found[0] == self._number)
 
     def _run_all(self, db: PostgresConnection, group: list[Job]) -> list[Settled]:
         """Run the jobs; only if one raises after it has written, all run again, each in a savepoint of its own."""
@@ -136,47 +179,31 @@ class Writer:
                 raise
             except Exception as error:  # noqa: BLE001 (handed to whoever asked for the work)
                 if isinstance(error, psycopg.Error) or db.written > before:
-                    db.connection.execute("ROLLBACK")
-                    db.connection.execute(self._begin)
+                    run_plain(db.connection, b"ROLLBACK")
+                    self._begin(db)
                     return [_run_in_savepoint(db, job) for job in group]
                 outcomes.append((job, None, error))
         return outcomes
 
-    def _roll_back(self) -> None:
-        try:
-            if self._connection is not None:
-                self._connection.connection.execute("ROLLBACK")
-        except psycopg.Error:
-            self._drop()
+    def _keep(self, group: list[_Waiting], error: psycopg.Error, *, again: bool) -> list[_Waiting]:
+        """Those of the jobs that are to be run `again`; the others, which have waited too long, fail."""
+        kept = [each for each in group if again and not self._session.has_waited(each.since)]
+        fault = describe_fault(error)
+        self._settle([(each.job, None, fault) for each in group if each not in kept])
+        return kept
 
-    def _drop(self) -> None:
-        if self._connection is not None:
-            with suppress(psycopg.Error):
-                self._connection.connection.close()
-        self._connection = None
+    def _settle(self, outcomes: list[Settled]) -> None:
+        self._loop.call_soon_threadsafe(settle, outcomes)
 
 
 def _run_in_savepoint(db: PostgresConnection, job: Job) -> Settled:
-    db.connection.execute("SAVEPOINT job")
+    run_plain(db.connection, b"SAVEPOINT job")
     try:
         result = job.work(db)
     except (*_REFUSED_ALONE, psycopg.OperationalError):
         raise
     except Exception as error:  # noqa: BLE001 (handed to whoever asked for the work)
-        db.connection.execute("ROLLBACK TO job; RELEASE job")
+        run_plain(db.connection, b"ROLLBACK TO job; RELEASE job")
         return job, None, error
-    db.connection.execute("RELEASE job")
+    run_plain(db.connection, b"RELEASE job")
     return job, result, None
-
-
-def _fail(group: list[Job], error: Exception) -> list[Settled]:
-    fault = describe_fault(error)
-    return [(job, None, fault) for job in group]
-
-
-def describe_fault(error: Exception) -> StorageError:
-    """The error that callers get for a fault of the database; without its address."""
-    primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
-    fault = StorageError.from_fault(primary or "the database does not answer")
-    fault.__cause__ = error
-    return fault
