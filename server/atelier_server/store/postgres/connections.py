@@ -28,6 +28,14 @@ _SESSION = (
 """A process that is frozen in a transaction holds its locks no longer than that."""
 
 
+_LOGGED = (
+    "WITH written AS ({statement} RETURNING id, sequence), logged AS ("
+    "INSERT INTO events (generation_id, sequence, record) SELECT id, sequence - ? + number, record"
+    " FROM written, unnest(?::bytea[]) WITH ORDINALITY AS event (record, number)"
+    ") SELECT sequence FROM written"
+)
+
+
 class PostgresConnection:
     """Runs statements as a connection of `sqlite3` does, in the transaction that is under way."""
 
@@ -55,6 +63,14 @@ class PostgresConnection:
             return cursor.execute(translate(statement), values[0])
         cursor.executemany(translate(statement), values)
         return cursor
+
+    def write_logged(
+        self, statement: str, values: Sequence[Any], records: Sequence[bytes]
+    ) -> int | None:
+        """See sql.event_rows.write_logged."""
+        logged = _LOGGED.format(statement=statement)
+        found = self.execute(logged, (*values, len(records), list(records))).fetchone()
+        return None if found is None else int(found[0])
 
 
 @lru_cache(maxsize=512)

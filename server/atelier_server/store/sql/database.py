@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 ResultT = TypeVar("ResultT")
 
@@ -41,6 +41,16 @@ class Connection(Protocol):
 
     def executemany(self, statement: str, values: Any, /) -> Cursor:  # noqa: ANN401 (rows of values)
         """Run one statement for each row of values."""
+
+
+@runtime_checkable
+class LogsAtOnce(Protocol):
+    """A connection to a server, to which each statement is a message: it writes a generation and its events in one."""
+
+    def write_logged(
+        self, statement: str, values: Sequence[Any], records: Sequence[bytes]
+    ) -> int | None:
+        """See event_rows.write_logged."""
 
 
 class Outcome(asyncio.Future[ResultT]):

@@ -92,7 +92,8 @@ def to_result(record: bytes, request: bytes) -> SubmitResult:
 def insert(db: Connection, submission: Submission, record: Record, events: Sequence[Event]) -> None:
     """Add an accepted generation with its first events, and number these."""
     generation = record.generation
-    db.execute(
+    event_rows.write_logged(
+        db,
         "INSERT INTO generations (id, caller, request_id, digest, engine, state, attempt, fence, sequence, deadline,"
         " request, task, tenant, subject, trace_context, cost, weight, record)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -116,9 +117,9 @@ def insert(db: Connection, submission: Submission, record: Record, events: Seque
             submission.share.weight,
             generation.SerializeToString(),
         ),
+        events,
     )
     add_inputs(db, generation.id, submission)
-    event_rows.insert_events(db, events, 1)
 
 
 def write(db: Connection, change: Change) -> Event:
@@ -320,12 +321,8 @@ def _append(
     db: Connection, events: Sequence[Event], statement: str, values: tuple[Any, ...]
 ) -> Sequence[Event] | None:
     """Append events under the numbers that the update draws; None when the update finds no row."""
-    found = db.execute(f"{statement} RETURNING sequence", (len(events), *values)).fetchone()
-    if found is None:
-        return None
-    (last,) = found
-    event_rows.insert_events(db, events, last - len(events) + 1)
-    return events
+    last = event_rows.write_logged(db, statement, (len(events), *values), events)
+    return None if last is None else events
 
 
 def add_spending(db: Connection, caller: str, engine: str, amount: float) -> None:
