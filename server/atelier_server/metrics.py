@@ -43,8 +43,8 @@ GENERATION_SECONDS = Histogram(
 )
 QUEUE_SECONDS = Histogram(
     "atelier_queue_seconds",
-    "Time from acceptance to the first attempt.",
-    ["engine"],
+    "Time from acceptance to the first attempt, by the priority (interactive or batch).",
+    ["engine", "priority"],
     buckets=_SECONDS,
 )
 STAGE_SECONDS = Histogram(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from atelier_client import AsyncClient, Client
+from atelier_client import AsyncClient, Client, Priority
 from atelier_client.cli.batch_items import build_item, read_items
 from atelier_client.cli.batch_manifest import BatchManifest, BatchResult
 from atelier_client.cli.batch_running import BatchRun, Spending
@@ -85,6 +85,34 @@ async def test_a_batch_continues_where_it_ended(served: RunningServer, tmp_path:
         *("0001-a-cup.png", "0002-a-hat.png", "0003-a-key.png"),
         *("contact-sheet.png", "results.jsonl"),
     ]
+
+
+@pytest.mark.parametrize("priority", [Priority.BATCH, Priority.INTERACTIVE])
+async def test_a_batch_waits_behind_what_somebody_waits_for(
+    served: RunningServer, tmp_path: Path, priority: Priority
+) -> None:
+    """Unless it is asked to be interactive; `generate` says it the other way round, and `show` names it."""
+    write(tmp_path, "a.txt", f"a {priority} cup\n")
+    wanted = () if priority is Priority.BATCH else ("--priority", "interactive")
+    assert (await batch(served, tmp_path / "a.txt", *wanted)).code == 0
+    made = results_in(tmp_path / "a")[0]["id"]
+    async with AsyncClient(served.address) as client:
+        assert (await client.get(made)).priority is priority
+    shown = await atelier("show", made, "--server", served.address)
+    assert ("priority   batch" in shown.out) is (priority is Priority.BATCH)
+
+
+async def test_a_generation_is_interactive_unless_it_may_wait(
+    served: RunningServer, tmp_path: Path
+) -> None:
+    """As the option of `generate` says."""
+    for options, priority in (
+        ((), Priority.INTERACTIVE),
+        (("--priority", "batch"), Priority.BATCH),
+    ):
+        at = ("--size", "16", "--json", "--server", served.address)
+        run = await atelier("generate", "a cup", *options, *at, cwd=tmp_path)
+        assert json.loads(run.out.splitlines()[-1])["generation"]["priority"] == priority
 
 
 async def test_an_interrupted_batch_makes_nothing_twice(

@@ -25,6 +25,7 @@ from atelier_client import (
     Lora,
     LoraRole,
     Outpaint,
+    Priority,
     ResourceProfile,
     SafetyMode,
     Upscale,
@@ -138,8 +139,10 @@ def test_every_way_to_run_reaches_the_wire() -> None:
         strict=True,
         request_id="r1",
         timeout_seconds=2.5,
+        priority=Priority.BATCH,
     )
     assert (request.engine, request.strict, request.request_id) == ("tiny", True, "r1")
+    assert request.priority == generation_pb2.PRIORITY_BATCH
     assert MessageToDict(request.options) == {"mood": {"dark": True}, "levels": [1, 2]}
     assert request.timeout.ToMilliseconds() == 2500
     assert request.inline_outputs
@@ -189,6 +192,7 @@ def test_each_request_has_a_random_id() -> None:
         ({"engine": 5}, "engine"),
         ({"options": {"x": object()}}, "options"),
         ({"timeout_seconds": float("inf")}, "timeout"),
+        ({"priority": "batch"}, "priority"),
         ({"timeout_seconds": float("nan")}, "timeout"),
     ],
 )

@@ -46,3 +46,17 @@ def test_others_count_by_their_weight() -> None:
     ]
     assert expected == [18.0 + 6.0, 18.0 + 18.0]
     assert [backlog.count_waiting("sketch", caller) for caller in ("ada", "cy")] == [9, 0]
+
+
+def test_batch_work_keeps_only_batch_work_waiting() -> None:
+    """Of the caller itself; for others its priority does not matter."""
+    backlog, times = Backlog(), learnt(2.0)
+    for number in range(4):
+        backlog.add(f"ada{number}", "sketch", WORK, "ada", batch=number > 0)
+    backlog.add("bob", "sketch", WORK, "bob")
+
+    def expect(caller: str, *, batch: bool) -> float | None:
+        return backlog.estimate_wait("sketch", caller, times, 1, batch=batch).expected
+
+    assert (expect("ada", batch=False), expect("ada", batch=True)) == (4.0, 10.0)
+    assert expect("bob", batch=False) == 4.0

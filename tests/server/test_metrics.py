@@ -12,6 +12,7 @@ from grpc import aio
 from prometheus_client.parser import text_string_to_metric_families
 
 from atelier.v1 import generation_service_pb2 as pb
+from atelier.v1.generation_pb2 import PRIORITY_BATCH
 from tests.conftest import RunningServer
 from tests.server.calls import (
     Stub,
@@ -54,7 +55,9 @@ async def test_work_is_counted_and_timed(workshop: RunningServer, workshop_stub:
     """Each metric that dashboards rely on goes up, under the engine's name."""
     before = samples(workshop)
     await workshop_stub.Generate(image_request(engine="twin"))
-    await workshop_stub.Generate(audio_request(engine="twin"))
+    patient = audio_request(engine="twin")
+    patient.priority = PRIORITY_BATCH
+    await workshop_stub.Generate(patient)
     await refusal(workshop_stub.Generate(image_request("memory", engine="odd")))
     await refusal(workshop_stub.Generate(image_request(engine="nobody")))
     after = samples(workshop)
@@ -63,7 +66,8 @@ async def test_work_is_counted_and_timed(workshop: RunningServer, workshop_stub:
         (key("atelier_generations_total", engine="twin", outcome="succeeded"), 2),
         (key("atelier_generations_total", engine="odd", outcome="failed"), 1),
         (key("atelier_generation_seconds_count", engine="twin"), 2),
-        (key("atelier_queue_seconds_count", engine="twin"), 2),
+        (key("atelier_queue_seconds_count", engine="twin", priority="interactive"), 1),
+        (key("atelier_queue_seconds_count", engine="twin", priority="batch"), 1),
         (key("atelier_outputs_total", engine="twin", model=""), 2),
         (key("atelier_steps_total", engine="twin", model=""), 8),
         (key("atelier_stage_seconds_count", engine="twin", stage="draw"), 1),

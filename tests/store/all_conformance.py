@@ -7,6 +7,7 @@ from tests.store.event_conformance import EventConformance
 from tests.store.fairness_conformance import FairnessConformance
 from tests.store.isolation_conformance import IsolationConformance
 from tests.store.pause_conformance import PauseConformance
+from tests.store.priority_conformance import PriorityConformance
 from tests.store.queue_conformance import QueueConformance
 from tests.store.quota_conformance import QuotaConformance
 from tests.store.recovery_conformance import RecoveryConformance
@@ -23,6 +24,7 @@ class AllConformance(
     QuotaConformance,
     FairnessConformance,
     RunningLimitConformance,
+    PriorityConformance,
     EventConformance,
     RecoveryConformance,
 ):

@@ -38,7 +38,7 @@ class QueueConformance:
         ]
         claim = await store.claim("sketch")
         await store.finish(claim, succeeded(claim), Event())
-        assert await store.list_waiting_tasks() == [(waiting, "sketch", "ada", b"2")]
+        assert await store.list_waiting_tasks() == [(waiting, "sketch", "ada", False, b"2")]
         assert [(found.id, task) for found, task in await store.list_succeeded_tasks(9)] == [
             (done, b"1")
         ]

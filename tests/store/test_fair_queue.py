@@ -13,11 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from atelier.v1.generation_pb2 import PRIORITY_BATCH, PRIORITY_INTERACTIVE, Priority
+from atelier_server.store.priorities import PATIENCE, is_batch
 from atelier_server.store.protocol import Claim, Event
 from atelier_server.store.quotas import Share
 from atelier_server.store.sql import operations, shares
 from atelier_server.store.sqlite.migrations import migrate
 from tests.store.conformance import submission, succeeded
+from tests.store.priority_conformance import of_priority
 
 WEIGHTS = {"ada": 1.0, "bob": 1.0, "cy": 2.5, "dee": 0.5}
 MAX_COST = 40.0
@@ -107,6 +110,56 @@ def test_no_tenant_is_ahead_of_another_by_more_than_a_job_of_each(db: sqlite3.Co
                     period.given.clear()
     for pair, period in periods.items():
         assert 0 < period.worst <= sum(MAX_COST / WEIGHTS[tenant] for tenant in pair)
+
+
+def test_batch_work_waits_for_a_bounded_amount_and_delays_by_one(db: sqlite3.Connection) -> None:
+    """In any mix, with others' work between: the two bounds of priorities, and the order is the one foretold.
+
+    One with the priority BATCH at the head waits while its tenant's interactive ones are given eight times its cost and
+    one more; and between two of those, while they wait, at most one batch generation is claimed.
+    """
+    chance = random.Random(11)  # noqa: S311 (a simulation)
+    for _ in range(40):
+        accept_with(db, PRIORITY_BATCH, chance.uniform(1, MAX_COST))
+    before_batch, batch_in_a_row, served = 0.0, 0, Counter[bool]()
+    for _ in range(900):
+        if chance.random() < 0.9:
+            kind = PRIORITY_BATCH if chance.random() < 0.1 else PRIORITY_INTERACTIVE
+            accept_with(db, kind, chance.uniform(1, MAX_COST))
+        if chance.random() < 0.1:
+            accept(db, "bob", chance.uniform(1, MAX_COST))
+        waits = {batch: count_of(db, batch=batch) for batch in (False, True)}
+        head = head_of_batch(db)
+        claimed = claim(db)
+        cost = cost_of(db, claimed.generation.id)
+        operations.finish(db, claimed, succeeded(claimed), [Event()], 60.0)
+        if claimed.caller != "ada":
+            continue
+        batch = is_batch(claimed.generation)
+        served[batch] += 1
+        before_batch = 0.0 if batch or not waits[True] else before_batch + cost
+        batch_in_a_row = batch_in_a_row + 1 if batch and waits[False] else 0
+        assert before_batch <= PATIENCE * head + MAX_COST
+        assert batch_in_a_row <= 1
+    assert min(served[True], served[False]) > 50
+
+
+def accept_with(db: sqlite3.Connection, priority: Priority.ValueType, cost: float) -> None:
+    """Submit a generation of that priority."""
+    operations.submit(db, of_priority(priority, cost=cost))
+
+
+def count_of(db: sqlite3.Connection, *, batch: bool) -> int:
+    """How many of ada's wait that have the priority BATCH, or that have not."""
+    query = "SELECT count(*) FROM generations WHERE state = 1 AND caller = 'ada' AND batch = ?"
+    return int(db.execute(query, (batch,)).fetchone()[0])
+
+
+def head_of_batch(db: sqlite3.Connection) -> float:
+    """Cost of the oldest of ada's that waits with the priority BATCH; 0 if none does."""
+    query = "SELECT cost FROM generations WHERE state = 1 AND caller = 'ada' AND batch = 1 ORDER BY id LIMIT 1"
+    found = db.execute(query).fetchone()
+    return float(found[0]) if found else 0.0
 
 
 def test_the_books_are_those_of_the_rows(db: sqlite3.Connection) -> None:

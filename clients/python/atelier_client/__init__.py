@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         FitMode,
         ImageFormat,
         LoraRole,
+        Priority,
         ResourceProfile,
         SafetyMode,
         ServingStatus,
@@ -72,6 +73,7 @@ __all__ = [
     "Outpaint",
     "Plan",
     "Preview",
+    "Priority",
     "Progress",
     "ResourceProfile",
     "SafetyMode",
@@ -87,7 +89,7 @@ _EXPORTS = {
     "engines": "Capabilities Engine EnginePause",
     "enums": (
         "AudioFormat CancelCause CancelOutcome ControlType EngineState FitMode"
-        " ImageFormat LoraRole ResourceProfile SafetyMode ServingStatus State"
+        " ImageFormat LoraRole Priority ResourceProfile SafetyMode ServingStatus State"
     ),
     "errors": "AtelierError",
     "media": "Artifact",

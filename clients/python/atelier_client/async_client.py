@@ -60,7 +60,7 @@ class AsyncClient(BaseClient):
 
     Errors are AtelierErrors, see `atelier_client.errors`. With a prompt, the fields of an ImageTask may
     be given as keywords; with any task, `engine`, `options`, `strict`, `strict_except`,
-    `request_id` and `timeout_seconds`.
+    `request_id`, `timeout_seconds` and `priority`.
     """
 
     def _open_channel(self) -> None:

@@ -48,6 +48,7 @@ def generation_from_pb(pb: generation_pb2.Generation) -> results.Generation:
         cancel_cause=enums.CancelCause.from_number(pb.cancel_cause),
         cancel_reason=pb.cancel_reason,
         subject=pb.subject,
+        priority=enums.Priority.from_number(pb.priority),
         stopped_at_step=pb.stopped_at_step,
         create_time=read_time(pb, "create_time"),
         start_time=read_time(pb, "start_time"),

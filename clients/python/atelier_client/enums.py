@@ -40,6 +40,14 @@ class State(ProtoEnum):
         return self in {State.SUCCEEDED, State.FAILED, State.CANCELLED}
 
 
+class Priority(ProtoEnum):
+    """Which generations of a tenant go first in the queue of an engine; UNSPECIFIED is INTERACTIVE."""
+
+    UNSPECIFIED = "unspecified"
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+
 class CancelOutcome(ProtoEnum):
     """The result of a cancellation."""
 

@@ -12,10 +12,10 @@ from google.protobuf.message import Message
 
 from atelier.v1 import generation_pb2, task_pb2
 from atelier.v1 import generation_service_pb2 as pb
-from atelier_client.enums import State
+from atelier_client.enums import Priority, State
 from atelier_client.errors import invalid_value
 from atelier_client.media import ArtifactId, HttpsUri, Media, Resolved
-from atelier_client.task_types import check_types
+from atelier_client.task_types import check_type, check_types
 from atelier_client.tasks import (
     RANDOM_SEED,
     AudioTask,
@@ -51,6 +51,7 @@ class Request:
     strict_except: Sequence[str] = ()
     request_id: str = ""
     timeout_seconds: float | None = None
+    priority: Priority = Priority.UNSPECIFIED
 
 
 def build_request(task: str | ImageTask | AudioTask, keywords: Keywords) -> Request:
@@ -69,6 +70,7 @@ def build_request(task: str | ImageTask | AudioTask, keywords: Keywords) -> Requ
     elif rest:
         raise TypeError(f"set {', '.join(rest)} in the {type(task).__name__}, not as a keyword")
     check_types(task)
+    check_type("priority", how.get("priority", Priority.UNSPECIFIED), Priority)
     request = cast("RequestKeywords", {**how, "request_id": how.get("request_id") or _random_id()})
     return Request(task=task, **request)
 
@@ -108,6 +110,7 @@ def request_to_pb(request: Request, media: Mapping[str, Resolved]) -> pb.Generat
     message = pb.GenerateRequest(inline_outputs=True)
     for name in ("request_id", "engine", "strict"):
         _set(message, name, getattr(request, name))
+    _set(message, "priority", request.priority.number)
     message.strict_except.extend(request.strict_except)
     if request.timeout_seconds is not None:
         _set_seconds(message, "timeout", request.timeout_seconds)

@@ -13,6 +13,7 @@ from atelier_client.enums import (
     CancelOutcome,
     Disposition,
     EngineState,
+    Priority,
     Reproducibility,
     SelectionReason,
     ServingStatus,
@@ -169,6 +170,8 @@ class Generation:
     """Why the queue that it waited in was cleared, if it was cancelled with it; may be empty."""
     subject: str = ""
     """Who of the tenant asked for it, for a caller with the scope admin that has looked it up; else empty."""
+    priority: Priority = Priority.UNSPECIFIED
+    """Whether it goes before others of its tenant; UNSPECIFIED from servers that know no priorities."""
 
     def __repr__(self) -> str:
         parts = [f"{self.state} {shorten(self.prompt)!r}", f"engine {self.engine}"]

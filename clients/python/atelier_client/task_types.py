@@ -38,12 +38,21 @@ def check_types(task: ImageTask | AudioTask) -> None:
         InvalidRequestError: with the name of the field.
     """
     for name, value, kind in _list_values(task):
-        if not isinstance(value, kind):
-            told = f"{describe_value(value)} is no {kind.__name__}"
-            if issubclass(kind, ProtoEnum):
-                known = ", ".join(f"{kind.__name__}.{member.name}" for member in list(kind)[1:])
-                told = f"{told}: give one of {known}"
-            raise invalid_value(name, told)
+        check_type(name, value, kind)
+
+
+def check_type(name: str, value: object, kind: type) -> None:
+    """Refuse a value that is none of that type, for the field of that name.
+
+    Raises:
+        InvalidRequestError: with the name of the field.
+    """
+    if not isinstance(value, kind):
+        told = f"{describe_value(value)} is no {kind.__name__}"
+        if issubclass(kind, ProtoEnum):
+            known = ", ".join(f"{kind.__name__}.{member.name}" for member in list(kind)[1:])
+            told = f"{told}: give one of {known}"
+        raise invalid_value(name, told)
 
 
 def _list_values(task: ImageTask | AudioTask) -> Iterator[tuple[str, object, type]]:

@@ -12,6 +12,7 @@ from atelier_client.enums import (
     FitMode,
     ImageFormat,
     LoraRole,
+    Priority,
     ResourceProfile,
     SafetyMode,
 )
@@ -172,6 +173,7 @@ class RequestKeywords(TypedDict, total=False):
     strict_except: Sequence[str]
     request_id: str
     timeout_seconds: float
+    priority: Priority
 
 
 class ImageKeywords(TypedDict, total=False):

@@ -14,7 +14,7 @@ from atelier_server.errors import (
     ServiceError,
     StorageError,
 )
-from atelier_server.estimates.service_times import Work
+from atelier_server.estimates.service_times import Estimate, Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +31,14 @@ class Applicant:
     """Why nothing new can be stored; empty if it can."""
     caller: str
     """Who submits."""
-    queue_depth: Callable[[str, str], Awaitable[int]]
-    """Counts the generations in the queue of that engine, as far as they concern that caller."""
+    batch: bool
+    """Whether it has the priority BATCH."""
+    queue_depth: Callable[[], Awaitable[int]]
+    """Counts the generations in the engine's queue, as far as they keep this one out of it."""
+
+    def estimate_wait(self) -> Estimate:
+        """How long it waits in the engine's queue."""
+        return self.statuses.estimate_wait(self.engine, self.caller, batch=self.batch)
 
 
 Gate = Callable[[Applicant], Awaitable[None]]
@@ -73,7 +79,7 @@ def require_attainable_deadline(
     if seconds_left is None:
         return
     engine = applicant.engine
-    wait = applicant.statuses.estimate_wait(engine, applicant.caller).least
+    wait = applicant.estimate_wait().least
     needed = wait + engine.times.estimate(work, time.monotonic()).least
     if needed > seconds_left:
         msg = (
@@ -102,7 +108,7 @@ async def _require_able(applicant: Applicant) -> None:
 
 async def _require_queue_space(applicant: Applicant) -> None:
     engine = applicant.engine
-    queued = await applicant.queue_depth(engine.name, applicant.caller)
+    queued = await applicant.queue_depth()
     if queued >= engine.queue_limit:
         msg = f"the queue of engine {engine.name!r} is full: {queued} generations wait"
         raise QueueFullError(msg)

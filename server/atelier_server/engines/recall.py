@@ -29,8 +29,8 @@ async def recall(store: Store, supervisors: Sequence[EngineSupervisor], backlog:
         if supervisor is not None:
             _learn(supervisor, generation, _find_work(task))
     store.observe(backlog.follow, everywhere=True)
-    for generation_id, engine, caller, task in await store.list_waiting_tasks():
-        backlog.add(generation_id, engine, _find_work(task), caller)
+    for generation_id, engine, caller, batch, task in await store.list_waiting_tasks():
+        backlog.add(generation_id, engine, _find_work(task), caller, batch=batch)
 
 
 def _learn(supervisor: EngineSupervisor, generation: Generation, work: Work | None) -> None:

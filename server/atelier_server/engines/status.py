@@ -184,12 +184,12 @@ class EngineStatuses(Mapping[str, EngineStatus]):
             fallback for fallback in fallbacks if fallback.ready and not fallback.budget.exhausted
         )
 
-    def estimate_wait(self, status: EngineStatus, caller: str) -> Estimate:
+    def estimate_wait(self, status: EngineStatus, caller: str, *, batch: bool = False) -> Estimate:
         """How long a new generation of the caller waits in the engine's queue: unknown while it is paused."""
         if status.pause is not None:
             return Estimate(least=0.0, expected=None)
         return self.backlog.estimate_wait(
-            status.name, caller, status.times, status.capabilities.concurrency
+            status.name, caller, status.times, status.capabilities.concurrency, batch=batch
         )
 
     def estimate_retry(self, status: EngineStatus, caller: str) -> float:
@@ -197,11 +197,11 @@ class EngineStatuses(Mapping[str, EngineStatus]):
         rejection = status.find_rejection()
         if rejection is not None and rejection.retry_after_seconds is not None:
             return rejection.retry_after_seconds
-        return bound_retry_delay(self.estimate_wait(status, caller).expected or 0.0)
+        return bound_retry_delay(self.estimate_wait(status, caller, batch=True).expected or 0.0)
 
     def estimate_step(self, status: EngineStatus, caller: str) -> float:
         """Seconds until the next of what the caller has in the engine's queue begins, within bounds."""
-        wait = self.estimate_wait(status, caller).expected or 0.0
+        wait = self.estimate_wait(status, caller, batch=True).expected or 0.0
         return bound_retry_delay(wait / max(1, self.backlog.count_waiting(status.name, caller)))
 
     def estimate_end(self, status: EngineStatus) -> float | None:

@@ -6,10 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from atelier.v1.generation_pb2 import STATE_QUEUED, STATE_RUNNING
 from atelier_server.estimates.service_times import UNKNOWN, Estimate, ServiceTimes, Work
 from atelier_server.store.protocol import ENDED, Event
+
+_Kind: TypeAlias = "tuple[Work | None, bool]"
+"""The work of a generation, and whether it has the priority BATCH."""
 
 
 @dataclass(slots=True, eq=False)
@@ -19,6 +23,7 @@ class _Place:
     engine: str
     work: Work | None
     caller: str
+    batch: bool
     started: float | None = None
     """When it began to run; None while it waits."""
 
@@ -30,17 +35,28 @@ class Backlog:
         """Start without work; callers take turns by these weights, those of equal weight without any."""
         self._find_weight = find_weight
         self._places: dict[str, _Place] = {}
-        self._waiting: dict[str, dict[str, Counter[Work | None]]] = {}
+        self._waiting: dict[str, dict[str, Counter[_Kind]]] = {}
         """By engine and caller."""
         self._running: dict[str, dict[str, _Place]] = {}
         self._queued: dict[str, dict[str, float]] = {}
         """When each generation entered the engine's queue, by the monotonic clock; the oldest first."""
 
-    def add(self, generation_id: str, engine: str, work: Work | None, caller: str) -> None:
-        """Let the generation wait for the engine, wherever it was before; None for work that cannot be told."""
+    def add(
+        self,
+        generation_id: str,
+        engine: str,
+        work: Work | None,
+        caller: str,
+        *,
+        batch: bool = False,
+    ) -> None:
+        """Let the generation wait for the engine, wherever it was before; None for work that cannot be told.
+
+        `batch` says whether it has the priority BATCH: others of its caller go first.
+        """
         self.remove(generation_id)
-        self._places[generation_id] = _Place(engine, work, caller)
-        self._waiting.setdefault(engine, {}).setdefault(caller, Counter())[work] += 1
+        self._places[generation_id] = _Place(engine, work, caller, batch)
+        self._waiting.setdefault(engine, {}).setdefault(caller, Counter())[work, batch] += 1
         self._queued.setdefault(engine, {})[generation_id] = time.monotonic()
 
     def remove(self, generation_id: str) -> None:
@@ -62,22 +78,25 @@ class Backlog:
             place.started = time.monotonic()
             self._running.setdefault(place.engine, {})[event.generation_id] = place
         elif state == STATE_QUEUED and place.started is not None:
-            self.add(event.generation_id, place.engine, place.work, place.caller)
+            self.add(event.generation_id, place.engine, place.work, place.caller, batch=place.batch)
 
     def find_age(self, engine: str) -> float:
         """Seconds for which the generation has waited that waits longest; 0 if none waits."""
         oldest = next(iter(self._queued.get(engine, {}).values()), None)
         return 0.0 if oldest is None else time.monotonic() - oldest
 
-    def estimate_wait(self, engine: str, caller: str, times: ServiceTimes, slots: int) -> Estimate:
+    def estimate_wait(
+        self, engine: str, caller: str, times: ServiceTimes, slots: int, *, batch: bool = False
+    ) -> Estimate:
         """How long a new generation waits for one of the engine's slots behind all that it has ahead of it.
 
-        That is what runs and what its caller has waiting; and of each other caller as much as of its own, by weight,
-        since callers take turns: what they are certain to be given in that time is nothing.
+        That is what runs and what its caller has waiting: without what has the priority BATCH; but if the new one has
+        it, all counts, and the others are not certain to go first. Of each other caller it is as much as of its own,
+        by weight, since callers take turns: what they are certain to be given in that time is nothing.
         """
         waiting = self._waiting.get(engine, {})
         ahead = [*self._estimate_running(engine, times)]
-        own = list(_estimate_waiting(waiting.get(caller, {}), times))
+        own = _estimate_own(waiting.get(caller, {}), times, batch=batch)
         ahead += own
         for other, works in waiting.items():
             if other != caller and own:
@@ -127,19 +146,33 @@ class Backlog:
         del self._queued[place.engine][generation_id]
         waiting = self._waiting[place.engine]
         works = waiting[place.caller]
-        works[place.work] -= 1
-        if not works[place.work]:
-            del works[place.work]
+        kind = place.work, place.batch
+        works[kind] -= 1
+        if not works[kind]:
+            del works[kind]
         if not works:
             del waiting[place.caller]
 
 
+def _estimate_own(
+    works: Mapping[_Kind, int], times: ServiceTimes, *, batch: bool
+) -> list[tuple[float, Estimate]]:
+    """How many of the caller's own generations take how long that go before a new one of that priority."""
+    same = {kind: count for kind, count in works.items() if kind[1] is batch}
+    ahead = list(_estimate_waiting(same, times))
+    if batch:
+        others = {kind: count for kind, count in works.items() if not kind[1]}
+        for count, each in _estimate_waiting(others, times):
+            ahead.append((count, Estimate(0.0, each.expected)))
+    return ahead
+
+
 def _estimate_waiting(
-    works: Mapping[Work | None, int], times: ServiceTimes
+    works: Mapping[_Kind, int], times: ServiceTimes
 ) -> Iterator[tuple[float, Estimate]]:
     """How many generations take how long."""
     now = time.monotonic()
-    for work, count in works.items():
+    for (work, _), count in works.items():
         yield count, UNKNOWN if work is None else times.estimate(work, now)
 
 

@@ -36,6 +36,7 @@ from atelier_server.execution.charges import record_charges, take_cost
 from atelier_server.execution.failures import to_failure
 from atelier_server.execution.stage_timer import StageTimer
 from atelier_server.execution.work_summary import count_work, describe_end
+from atelier_server.store.priorities import is_batch
 from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
 
 _log = logging.getLogger(__name__)
@@ -367,9 +368,10 @@ class AttemptFinalizer:
         del generation.receipt.timings[:]
         generation.receipt.ClearField("recipe")
         task = encode_task(route.resolved.task, route.resolved.finishing)
-        backlog = self.decider.router.engines.backlog
         work = Work.of(route.resolved.task)
-        backlog.add(generation.id, route.engine.name, work, attempt.claim.caller)
+        self.decider.router.engines.backlog.add(
+            generation.id, route.engine.name, work, attempt.claim.caller, batch=is_batch(generation)
+        )
         await self.storage.retry(
             lambda: self.store.requeue_on_engine(
                 attempt.claim, generation, task, spent=spent.amount

@@ -14,6 +14,7 @@ from atelier_server.engines.status import EngineStatus
 from atelier_server.engines.task_codec import encode_task
 from atelier_server.errors import NotFoundError, ServiceError
 from atelier_server.estimates.service_times import Work
+from atelier_server.store.priorities import is_batch
 from atelier_server.store.protocol import Store, Waiting
 
 _log = logging.getLogger(__name__)
@@ -74,7 +75,8 @@ class QueueHandover:
         moved.CopyFrom(before)
         describe_route(route, moved)
         backlog = self.decider.router.engines.backlog
-        backlog.add(moved.id, moved.engine, Work.of(route.resolved.task), caller)
+        work = Work.of(route.resolved.task)
+        backlog.add(moved.id, moved.engine, work, caller, batch=is_batch(moved))
         is_moved = False
         try:
             is_moved = await self.store.move(

@@ -20,6 +20,7 @@ from atelier_server.estimates.service_times import Work
 from atelier_server.execution.attempt import Attempt
 from atelier_server.execution.work_summary import describe_claim
 from atelier_server.logs import log_fields
+from atelier_server.store.priorities import is_batch
 from atelier_server.store.protocol import Claim, ClaimLostError, Store
 
 _log = logging.getLogger(__name__)
@@ -90,7 +91,9 @@ class RemovedEngineWorker:
             task = encode_task(route.resolved.task, route.resolved.finishing)
             backlog = self.decider.router.engines.backlog
             work = Work.of(route.resolved.task)
-            backlog.add(generation.id, route.engine.name, work, claim.caller)
+            backlog.add(
+                generation.id, route.engine.name, work, claim.caller, batch=is_batch(generation)
+            )
             await self.store.requeue_on_engine(claim, generation, task)
         else:
             _log.warning("generation_failed", extra=fields)

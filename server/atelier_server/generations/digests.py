@@ -11,6 +11,6 @@ def compute_digest(request: GenerateRequest) -> bytes:
     """Digest of everything in the request that determines the outputs; equal for a repeated request."""
     task = GenerateRequest()
     task.CopyFrom(request)
-    for delivery in ("request_id", "response_mode", "inline_outputs"):
+    for delivery in ("request_id", "response_mode", "inline_outputs", "priority"):
         task.ClearField(delivery)
     return hashlib.sha256(task.SerializeToString(deterministic=True)).digest()

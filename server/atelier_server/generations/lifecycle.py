@@ -44,7 +44,8 @@ from atelier_server.generations.repeated_calls import RETRY_WINDOW_SECONDS, Repe
 from atelier_server.generations.submissions import build_submission
 from atelier_server.generations.tenant_quotas import TenantQuotas
 from atelier_server.ids import new_id
-from atelier_server.store.events import GenerationMeter
+from atelier_server.store.generation_meter import GenerationMeter
+from atelier_server.store.priorities import is_batch
 from atelier_server.store.protocol import (
     ENDED,
     CancelResult,
@@ -140,10 +141,10 @@ class GenerationLifecycle:
             return before
         generation_id = before.generation.id if before is not None else new_id()
         route = await self.decider.decide(
-            request, caller, generation_id, admit=partial(self._require_admission, caller)
+            request, caller, generation_id, admit=partial(self._require_admission, request, caller)
         )
         work = Work.of(route.resolved.task)
-        applicant = self._to_applicant(caller, route.engine)
+        applicant = self._to_applicant(request, caller, route.engine)
         require_attainable_deadline(applicant, work, _tighten(sender.seconds_left, request))
         inputs = self.decider.inputs
         attached = await inputs.store_attachments(request, caller) if request.attachments else ()
@@ -160,9 +161,9 @@ class GenerationLifecycle:
         if not submission.inputs:
             self.decider.hand_over(submission.generation.id, submission.task, route)
         backlog = self.decider.router.engines.backlog
-        backlog.add(
-            generation_id, route.engine.name, work, caller
-        )  # before events tell that it runs
+        # before events tell that it runs
+        self._meter.expect(generation_id, batch=applicant.batch)
+        backlog.add(generation_id, route.engine.name, work, caller, batch=applicant.batch)
         accepted = False
         try:
             submitted = await self.store.submit(submission)
@@ -172,11 +173,7 @@ class GenerationLifecycle:
             self.storage.report(error)
             raise
         except ServiceError as error:
-            statuses = applicant.statuses
-            if isinstance(error, QueueFullError):
-                error.retry_after_seconds = statuses.estimate_retry(route.engine, caller)
-            elif isinstance(error, QueuedQuotaError):
-                error.retry_after_seconds = statuses.estimate_step(route.engine, caller)
+            _add_retry_delay(error, applicant)
             await inputs.delete_attachments(attached)
             raise
         except asyncio.CancelledError:  # it may be accepted all the same
@@ -185,6 +182,7 @@ class GenerationLifecycle:
         finally:
             if not accepted:
                 backlog.remove(generation_id)
+                self._meter.forget(generation_id)
 
     @property
     def rejection_reason(self) -> str:
@@ -204,7 +202,7 @@ class GenerationLifecycle:
         """
         route = await self.decider.decide(request, caller, new_id())
         over_quota = await self.quotas.find_rejection(caller, route.resolved.task)
-        applicant = self._to_applicant(caller, route.engine)
+        applicant = self._to_applicant(request, caller, route.engine)
         return await describe_plan(route, applicant, request, over_quota)
 
     async def wait_result(
@@ -287,17 +285,23 @@ class GenerationLifecycle:
             outcome=outcome, stopped_at_step=generation.stopped_at_step, generation=generation
         )
 
-    async def _require_admission(self, caller: str, engine: EngineStatus) -> None:
-        await require_admission(self._to_applicant(caller, engine))
+    async def _require_admission(
+        self, request: GenerateRequest, caller: str, engine: EngineStatus
+    ) -> None:
+        await require_admission(self._to_applicant(request, caller, engine))
 
-    def _to_applicant(self, caller: str, engine: EngineStatus) -> Applicant:
+    def _to_applicant(
+        self, request: GenerateRequest, caller: str, engine: EngineStatus
+    ) -> Applicant:
+        batch = is_batch(request)
         return Applicant(
+            batch=batch,
             caller=caller,
             engine=engine,
             statuses=self.decider.router.engines,
             draining=self.draining,
             storage_message=self.storage.message,
-            queue_depth=self.store.queue_depth,
+            queue_depth=partial(self.store.queue_depth, engine.name, caller, batch=batch),
         )
 
     @contextmanager
@@ -371,3 +375,12 @@ def _tighten(seconds_left: float | None, request: GenerateRequest) -> float | No
         return seconds_left
     timeout = request.timeout.ToMicroseconds() / 1e6
     return timeout if seconds_left is None else min(timeout, seconds_left)
+
+
+def _add_retry_delay(error: ServiceError, applicant: Applicant) -> None:
+    """Say when a queue, or the tenant's part of it, that is full now may have room."""
+    statuses = applicant.statuses
+    if isinstance(error, QueueFullError):
+        error.retry_after_seconds = statuses.estimate_retry(applicant.engine, applicant.caller)
+    elif isinstance(error, QueuedQuotaError):
+        error.retry_after_seconds = statuses.estimate_step(applicant.engine, applicant.caller)

@@ -27,7 +27,7 @@ async def describe_plan(
         selection=route.selection,
         cost_units=count_cost_units(route.resolved.task),
     )
-    wait = applicant.statuses.estimate_wait(engine, applicant.caller)
+    wait = applicant.estimate_wait()
     if wait.expected is not None:
         plan.estimated_wait.FromMicroseconds(int(wait.expected * 1e6))
     service = engine.times.estimate(work, time.monotonic())

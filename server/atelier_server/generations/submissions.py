@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atelier.v1.generation_pb2 import Generation, State
+from atelier.v1.generation_pb2 import Generation, Priority, State
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_server.admission.media_sources import list_media_sources
 from atelier_server.admission.parameters import describe_route
@@ -32,6 +32,7 @@ def build_submission(
         request_id=request.request_id or make_request_id(generation_id, digest),
         state=State.STATE_QUEUED,
         create_time=current_timestamp(),
+        priority=request.priority or Priority.PRIORITY_INTERACTIVE,
     )
     describe_route(route, generation)
     if request.WhichOneof("task") == "image":

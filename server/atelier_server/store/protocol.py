@@ -357,8 +357,8 @@ class Store(QueueStore, ArtifactRecords, Protocol):
     async def list(self, query: Query) -> Page:
         """The newest generations that match, as many as the query's limits permit."""
 
-    async def queue_depth(self, engine: str, caller: str | None = None) -> int:
-        """How many generations wait for the engine; for a caller who has none there, no others count."""
+    async def queue_depth(self, engine: str, caller: str = "", *, batch: bool = False) -> int:
+        """How many wait for the engine; none count for a caller with none there, or none but BATCH if not `batch`."""
 
     async def list_queued_engines(self) -> Sequence[str]:
         """The engines that generations wait for, whether they still exist or not."""
@@ -370,8 +370,8 @@ class Store(QueueStore, ArtifactRecords, Protocol):
         generation ends when the store is opened if it has crashed the server too often, or was to be cancelled.
         """
 
-    async def list_waiting_tasks(self) -> Sequence[tuple[str, str, str, bytes]]:
-        """Id, engine, caller and decided task of every generation that waits; the task is empty as in `Claim.task`."""
+    async def list_waiting_tasks(self) -> Sequence[tuple[str, str, str, bool, bytes]]:
+        """Id, engine, caller, `is_batch` and decided task of each that waits; the task is empty as in `Claim.task`."""
 
     async def list_succeeded_tasks(self, limit: int) -> Sequence[tuple[Generation, bytes]]:
         """Record and decided task of those of the newest `limit` generations that have succeeded, oldest first."""

@@ -25,6 +25,33 @@ else:
 
 DESCRIPTOR: descriptor.FileDescriptor
 
+class _Priority:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PriorityEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    """Same as INTERACTIVE."""
+    PRIORITY_INTERACTIVE: _Priority.ValueType  # 1
+    """Somebody waits for it."""
+    PRIORITY_BATCH: _Priority.ValueType  # 2
+    """It may wait: interactive ones of its tenant go first, until they have been given eight times its cost units. Then it
+    is next, so that nothing keeps it waiting for ever.
+    """
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """Which generations of a tenant go first in the queue of an engine."""
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+"""Same as INTERACTIVE."""
+PRIORITY_INTERACTIVE: Priority.ValueType  # 1
+"""Somebody waits for it."""
+PRIORITY_BATCH: Priority.ValueType  # 2
+"""It may wait: interactive ones of its tenant go first, until they have been given eight times its cost units. Then it
+is next, so that nothing keeps it waiting for ever.
+"""
+
 class _State:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -259,6 +286,7 @@ class Generation(message.Message):
     CANCEL_CAUSE_FIELD_NUMBER: builtins.int
     CANCEL_REASON_FIELD_NUMBER: builtins.int
     SUBJECT_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Id of the generation."""
     request_id: builtins.str
@@ -279,6 +307,8 @@ class Generation(message.Message):
     """Who of the tenant asked for it: the subject of a key, token or certificate. Shown to callers with the scope admin alone,
     by GetGeneration and ListGenerations; empty otherwise, and where callers do not prove who they are.
     """
+    priority: Priority.ValueType
+    """As requested; INTERACTIVE if the request said nothing. UNSPECIFIED from servers that know no priorities."""
     @builtins.property
     def image(self) -> task_pb2.ImageTask:
         """Image task."""
@@ -336,10 +366,11 @@ class Generation(message.Message):
         cancel_cause: CancelCause.ValueType = ...,
         cancel_reason: builtins.str = ...,
         subject: builtins.str = ...,
+        priority: Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "create_time", b"create_time", "end_time", b"end_time", "expire_time", b"expire_time", "failure", b"failure", "image", b"image", "receipt", b"receipt", "start_time", b"start_time", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "cancel_cause", b"cancel_cause", "cancel_outcome", b"cancel_outcome", "cancel_reason", b"cancel_reason", "create_time", b"create_time", "end_time", b"end_time", "engine", b"engine", "expire_time", b"expire_time", "failure", b"failure", "id", b"id", "image", b"image", "outputs", b"outputs", "receipt", b"receipt", "request_id", b"request_id", "start_time", b"start_time", "state", b"state", "stopped_at_step", b"stopped_at_step", "subject", b"subject", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "cancel_cause", b"cancel_cause", "cancel_outcome", b"cancel_outcome", "cancel_reason", b"cancel_reason", "create_time", b"create_time", "end_time", b"end_time", "engine", b"engine", "expire_time", b"expire_time", "failure", b"failure", "id", b"id", "image", b"image", "outputs", b"outputs", "priority", b"priority", "receipt", b"receipt", "request_id", b"request_id", "start_time", b"start_time", "state", b"state", "stopped_at_step", b"stopped_at_step", "subject", b"subject", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_task: _TypeAlias = typing.Literal["image", "audio"]  # noqa: Y015
     _WhichOneofArgType_task: _TypeAlias = typing.Literal["task", b"task"]  # noqa: Y015

@@ -136,6 +136,7 @@ class GenerateRequest(message.Message):
     ATTACHMENTS_FIELD_NUMBER: builtins.int
     TIMEOUT_FIELD_NUMBER: builtins.int
     STRICT_EXCEPT_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Id of the request, chosen by the caller; the server generates one when it is empty.
 
@@ -162,6 +163,10 @@ class GenerateRequest(message.Message):
     """Reject values that would otherwise be clamped or ignored."""
     inline_outputs: builtins.bool
     """Include outputs of up to 2 MiB in all (a setting of the server, see `max_inline_bytes`) in `Output.data`."""
+    priority: generation_pb2.Priority.ValueType
+    """Which of the tenant's own generations go first in the queue of an engine; the turns of other tenants do not depend
+    on it. A request that is repeated with another priority is the same generation, with the priority of the first.
+    """
     @builtins.property
     def image(self) -> task_pb2.ImageTask:
         """Image task."""
@@ -202,10 +207,11 @@ class GenerateRequest(message.Message):
         attachments: abc.Mapping[builtins.str, builtins.bytes] | None = ...,
         timeout: duration_pb2.Duration | None = ...,
         strict_except: abc.Iterable[builtins.str] | None = ...,
+        priority: generation_pb2.Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "image", b"image", "options", b"options", "task", b"task", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attachments", b"attachments", "audio", b"audio", "engine", b"engine", "image", b"image", "inline_outputs", b"inline_outputs", "options", b"options", "request_id", b"request_id", "response_mode", b"response_mode", "strict", b"strict", "strict_except", b"strict_except", "task", b"task", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attachments", b"attachments", "audio", b"audio", "engine", b"engine", "image", b"image", "inline_outputs", b"inline_outputs", "options", b"options", "priority", b"priority", "request_id", b"request_id", "response_mode", b"response_mode", "strict", b"strict", "strict_except", b"strict_except", "task", b"task", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_task: _TypeAlias = typing.Literal["image", "audio"]  # noqa: Y015
     _WhichOneofArgType_task: _TypeAlias = typing.Literal["task", b"task"]  # noqa: Y015

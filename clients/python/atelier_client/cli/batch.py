@@ -18,6 +18,7 @@ from atelier_client.cli.exit_codes import ExitCode
 from atelier_client.cli.interruption import handle_interruptions
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connection_options
+from atelier_client.enums import Priority
 from atelier_client.tasks import RequestKeywords
 
 if TYPE_CHECKING:
@@ -58,6 +59,13 @@ def _parse_default(text: str) -> tuple[str, str]:
 @click.option(
     "--max-cost", type=click.FloatRange(min=0), help="Start nothing that may cost more in all."
 )
+@click.option(
+    "--priority",
+    type=click.Choice([word.value for word in list(Priority)[1:]]),
+    default=Priority.BATCH.value,
+    show_default=True,
+    help="batch: your interactive generations go first.",
+)
 @connection_options
 def batch_command(
     *,
@@ -66,6 +74,7 @@ def batch_command(
     defaults: tuple[tuple[str, str], ...],
     concurrency: int,
     max_cost: float | None,
+    priority: str,
     server: str,
     as_json: bool,
 ) -> int:
@@ -77,7 +86,13 @@ def batch_command(
     items = read_items(file, dict(defaults))
     with BatchManifest(folder or file.with_suffix("")) as manifest, connect(server) as client:
         return run_batch(
-            items, manifest, client, Spending(limit=max_cost), concurrency, as_json=as_json
+            items,
+            manifest,
+            client,
+            Spending(limit=max_cost),
+            concurrency,
+            as_json=as_json,
+            keywords={"priority": Priority(priority)},
         )
 
 

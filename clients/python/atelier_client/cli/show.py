@@ -14,7 +14,7 @@ from atelier_client.cli.output_files import save_outputs
 from atelier_client.cli.output_names import output_options, parse_target
 from atelier_client.cli.parameter_table import build_parameter_table, describe_engine
 from atelier_client.cli.printable import strip_control_characters
-from atelier_client.enums import CancelCause
+from atelier_client.enums import CancelCause, Priority
 from atelier_client.results import Generation
 
 
@@ -56,6 +56,7 @@ def _summarize(generation: Generation) -> list[tuple[str, str]]:
         ("engine", describe_engine(generation.engine, selection)),
         ("prompt", generation.prompt),
         *([("asked by", generation.subject)] if generation.subject else []),
+        *([("priority", "batch")] if generation.priority is Priority.BATCH else []),
         ("time", "" if took is None else f"{took:.1f} s"),
     ]
     facts += [

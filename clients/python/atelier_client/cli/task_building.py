@@ -9,7 +9,14 @@ import click
 from atelier_client.cli.output_names import Target
 from atelier_client.cli.prompts import read_prompt
 from atelier_client.cli.task_options import TaskArguments
-from atelier_client.enums import AudioFormat, FitMode, ImageFormat, ResourceProfile, SafetyMode
+from atelier_client.enums import (
+    AudioFormat,
+    FitMode,
+    ImageFormat,
+    Priority,
+    ResourceProfile,
+    SafetyMode,
+)
 from atelier_client.tasks import AudioTask, Control, Embedding, ImageTask, RequestKeywords, Upscale
 
 _IMAGE_OPTIONS = (
@@ -53,6 +60,7 @@ def build_keywords(arguments: TaskArguments) -> RequestKeywords:
         options=dict(arguments.options),
         strict=arguments.strict,
         request_id=arguments.request_id,
+        priority=Priority(arguments.priority),
     )
     if arguments.timeout is not None:
         keywords["timeout_seconds"] = arguments.timeout

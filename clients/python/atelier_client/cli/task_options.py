@@ -23,6 +23,7 @@ from atelier_client.enums import (
     ControlType,
     FitMode,
     ImageFormat,
+    Priority,
     ProtoEnum,
     ResourceProfile,
     SafetyMode,
@@ -79,6 +80,7 @@ class TaskArguments:
     options: tuple[tuple[str, object], ...]
     strict: bool
     request_id: str
+    priority: str
     timeout: float | None
 
 
@@ -228,6 +230,13 @@ _OPTIONS = (
     ),
     click.option("--strict", is_flag=True, help="Reject values that would be clamped or ignored."),
     click.option("--request-id", default="", help="Id under which it runs only once."),
+    click.option(
+        "--priority",
+        type=_choice(Priority),
+        default=Priority.INTERACTIVE.value,
+        show_default=True,
+        help="batch: your interactive ones go first.",
+    ),
     click.option("--timeout", type=float, metavar="SECONDS", help="Time limit, waiting included."),
 )
 

@@ -21,7 +21,33 @@ CREATE TABLE writers (
     PRIMARY KEY (process, name)
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 """
-_MIGRATIONS = (_WRITERS,)
+_PRIORITIES = """
+ALTER TABLE generations ADD COLUMN batch BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE shares ADD COLUMN overtaken DOUBLE PRECISION NOT NULL DEFAULT 0;
+DROP INDEX queue_of_tenant;
+CREATE INDEX queue_of_tenant ON generations (engine, caller, batch, place) WHERE state = 1;
+
+CREATE OR REPLACE FUNCTION leave_queue() RETURNS TRIGGER LANGUAGE plpgsql AS $$
+DECLARE
+    claimed CONSTANT BOOLEAN := new.state = 2;
+BEGIN
+    UPDATE queues SET waiting = waiting - 1, virtual_time = CASE WHEN claimed THEN greatest(virtual_time,
+        (SELECT served FROM shares WHERE tenant = old.caller AND engine = old.engine)) ELSE virtual_time END
+    WHERE engine = old.engine;
+    UPDATE shares SET waiting = waiting - 1,
+        cost = CASE WHEN waiting > 1 THEN cost - old.cost ELSE 0 END,
+        load = CASE WHEN waiting > 1 THEN load - old.cost / old.weight ELSE 0 END,
+        served = served + CASE WHEN claimed THEN old.cost / old.weight ELSE 0 END,
+        used = CASE WHEN day = current_date THEN used ELSE 0 END + CASE WHEN claimed THEN old.cost ELSE 0 END,
+        spent = CASE WHEN day = current_date THEN spent ELSE 0 END, day = current_date,
+        overtaken = CASE WHEN NOT claimed THEN overtaken WHEN old.batch = 0 AND EXISTS (
+            SELECT 1 FROM generations WHERE state = 1 AND engine = old.engine AND caller = old.caller AND batch = 1)
+            THEN overtaken + old.cost ELSE 0 END
+    WHERE tenant = old.caller AND engine = old.engine;
+    RETURN NULL;
+END $$;
+"""
+_MIGRATIONS = (_WRITERS, _PRIORITIES)
 """The statements at place n lead from version n + 1 to version n + 2."""
 _LOCK = 0x6174_656C_0000
 _OLDEST_SERVER = 140000

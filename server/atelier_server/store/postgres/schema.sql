@@ -44,6 +44,7 @@ CREATE TABLE generations (
     subject          TEXT NOT NULL DEFAULT '',
     cost             DOUBLE PRECISION NOT NULL DEFAULT 1,
     weight           DOUBLE PRECISION NOT NULL DEFAULT 1,
+    batch            BIGINT NOT NULL DEFAULT 0,
     owner            BIGINT, -- the process that claimed it last
     UNIQUE (caller, request_id)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
@@ -53,7 +54,7 @@ CREATE INDEX listed ON generations (caller, engine, state, id);
 CREATE INDEX attempted ON generations (place) WHERE state = 1 AND attempt > 0;
 CREATE INDEX begun ON generations (engine, place) WHERE state = 1 AND remote_handle <> '';
 CREATE INDEX queue ON generations (engine, place) WHERE state = 1;
-CREATE INDEX queue_of_tenant ON generations (engine, caller, place) WHERE state = 1;
+CREATE INDEX queue_of_tenant ON generations (engine, caller, batch, place) WHERE state = 1;
 CREATE INDEX due ON generations (deadline) WHERE state = 1 AND deadline IS NOT NULL;
 CREATE INDEX running ON generations (owner) WHERE state = 2;
 CREATE INDEX expiry ON generations (expires) WHERE expires IS NOT NULL;
@@ -74,6 +75,7 @@ CREATE TABLE shares (
     day     DATE NOT NULL DEFAULT '-infinity',
     used    DOUBLE PRECISION NOT NULL DEFAULT 0,
     spent   DOUBLE PRECISION NOT NULL DEFAULT 0,
+    overtaken DOUBLE PRECISION NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, engine)
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
@@ -109,7 +111,10 @@ BEGIN
         load = CASE WHEN waiting > 1 THEN load - old.cost / old.weight ELSE 0 END,
         served = served + CASE WHEN claimed THEN old.cost / old.weight ELSE 0 END,
         used = CASE WHEN day = current_date THEN used ELSE 0 END + CASE WHEN claimed THEN old.cost ELSE 0 END,
-        spent = CASE WHEN day = current_date THEN spent ELSE 0 END, day = current_date
+        spent = CASE WHEN day = current_date THEN spent ELSE 0 END, day = current_date,
+        overtaken = CASE WHEN NOT claimed THEN overtaken WHEN old.batch = 0 AND EXISTS (
+            SELECT 1 FROM generations WHERE state = 1 AND engine = old.engine AND caller = old.caller AND batch = 1)
+            THEN overtaken + old.cost ELSE 0 END
     WHERE tenant = old.caller AND engine = old.engine;
     RETURN NULL;
 END $$;
@@ -226,4 +231,4 @@ CREATE TABLE inputs (
 
 CREATE INDEX inputs_of ON inputs (generation_id);
 
-INSERT INTO schema_version VALUES (2);
+INSERT INTO schema_version VALUES (3);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from atelier.v1.generation_pb2 import CancelCause, Generation
+from atelier_server.store.priorities import is_batch
 from atelier_server.store.protocol import Event, Submission
 from atelier_server.store.sql import event_rows, rows
 from atelier_server.store.sql.database import Connection
@@ -53,7 +54,7 @@ def replace_submission(db: Connection, generation_id: str, submission: Submissio
     """Store of a generation that runs again what its new submission says, and that nobody has cancelled it."""
     db.execute(
         "UPDATE generations SET deadline = ?, request = ?, tenant = ?, subject = ?, trace_context = ?, cost = ?,"
-        " weight = ?, cancel_requested = 0 WHERE id = ?",
+        " weight = ?, batch = ?, cancel_requested = 0 WHERE id = ?",
         (
             submission.deadline,
             submission.request.SerializeToString(),
@@ -62,6 +63,7 @@ def replace_submission(db: Connection, generation_id: str, submission: Submissio
             json.dumps(dict(submission.metadata.trace_context)),
             submission.share.cost,
             submission.share.weight,
+            int(is_batch(submission.generation)),
             generation_id,
         ),
     )

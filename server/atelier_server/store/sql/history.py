@@ -9,10 +9,10 @@ from atelier_server.store.sql import rows
 from atelier_server.store.sql.database import Connection
 
 
-def list_waiting_tasks(db: Connection) -> list[tuple[str, str, str, bytes]]:
-    """Id, engine, caller and decided task of every generation that waits."""
-    query = "SELECT id, engine, caller, task FROM generations WHERE state = 1"
-    return db.execute(query).fetchall()
+def list_waiting_tasks(db: Connection) -> list[tuple[str, str, str, bool, bytes]]:
+    """Id, engine, caller, priority and decided task of every generation that waits."""
+    query = "SELECT id, engine, caller, batch, task FROM generations WHERE state = 1"
+    return [(*names, bool(batch), task) for *names, batch, task in db.execute(query)]
 
 
 def list_succeeded_tasks(db: Connection, limit: int) -> list[tuple[Generation, bytes]]:

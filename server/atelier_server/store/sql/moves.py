@@ -8,6 +8,7 @@ from atelier.v1.generation_pb2 import Generation, State
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_server.clock import current_timestamp
 from atelier_server.store import records
+from atelier_server.store.priorities import is_batch
 from atelier_server.store.protocol import Event, Waiting
 from atelier_server.store.sql import rows, shares, usage
 from atelier_server.store.sql.database import Connection, oldest_first
@@ -43,7 +44,9 @@ def move(db: Connection, before: Generation, moved: Generation, task: bytes) -> 
     if record.generation.state != State.STATE_QUEUED or record.generation.engine != before.engine:
         return None
     ahead = shares.count_ahead(
-        db, moved.engine, Joining(generation_id=moved.id, tenant=record.caller)
+        db,
+        moved.engine,
+        Joining(generation_id=moved.id, tenant=record.caller, batch=is_batch(moved)),
     )
     usage.charge_ended(db, record)
     change = records.requeue(record, moved, ahead=ahead, now=current_timestamp())

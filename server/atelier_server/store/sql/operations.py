@@ -12,6 +12,7 @@ from atelier.v1.generation_pb2 import CancelCause, CancelOutcome, Generation, St
 from atelier_server.clock import current_timestamp
 from atelier_server.store import records
 from atelier_server.store.isolation import Turn
+from atelier_server.store.priorities import is_batch
 from atelier_server.store.protocol import (
     CancelResult,
     Claim,
@@ -102,7 +103,7 @@ def submit(
         event = rows.write(db, change)
     else:
         ahead = _count_ahead(db, submission, generation.id) if queued else 0
-        limiting = waiting.count(db, generation.engine, submission.caller) if queued else 0
+        limiting = _count_limiting(db, submission) if queued else 0
         change = records.accept(submission, queued=limiting, ahead=ahead, now=now)
         event = change.event
         if is_watched is not None and not (
@@ -152,7 +153,7 @@ def _run_again(
     change = records.run_again(
         rows.find(db, generation_id).record,
         submission,
-        queued=waiting.count(db, submission.generation.engine, submission.caller),
+        queued=_count_limiting(db, submission),
         ahead=_count_ahead(db, submission, generation_id),
         now=now,
     )
@@ -163,11 +164,18 @@ def _run_again(
     return change
 
 
+def _count_limiting(db: Connection, submission: Submission) -> int:
+    """How many wait of those that keep the submission out of a full queue."""
+    batch = is_batch(submission.generation)
+    return waiting.count(db, submission.generation.engine, submission.caller, batch=batch)
+
+
 def _count_ahead(db: Connection, submission: Submission, generation_id: str) -> int:
     joining = Joining(
         generation_id=generation_id,
         tenant=submission.caller,
-        share=submission.share.cost / submission.share.weight,
+        batch=is_batch(submission.generation),
+        share=submission.share,
     )
     return shares.count_ahead(db, submission.generation.engine, joining)
 
@@ -290,6 +298,7 @@ def requeue(db: Connection, claim: Claim, release: Release, retention_seconds: f
     joining = Joining(
         generation_id=generation.id,
         tenant=claim.caller,
+        batch=is_batch(generation),
         given_back=generation.engine == claim.generation.engine,
     )
     ahead = shares.count_ahead(db, generation.engine, joining)

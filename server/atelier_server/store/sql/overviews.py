@@ -22,15 +22,15 @@ class SqlOverviews(SqlArtifactRecords):
         """See Store.find_subjects."""
         return await self._database.read(lambda db: listing.find_subjects(db, generation_ids))
 
-    async def queue_depth(self, engine: str, caller: str | None = None) -> int:
+    async def queue_depth(self, engine: str, caller: str = "", *, batch: bool = False) -> int:
         """See Store.queue_depth."""
-        return await self._database.read(lambda db: waiting.count(db, engine, caller))
+        return await self._database.read(lambda db: waiting.count(db, engine, caller, batch=batch))
 
     async def list_queued_engines(self) -> Sequence[str]:
         """See Store.list_queued_engines."""
         return list(await self._database.read(history.count_waiting_by_engine))
 
-    async def list_waiting_tasks(self) -> Sequence[tuple[str, str, str, bytes]]:
+    async def list_waiting_tasks(self) -> Sequence[tuple[str, str, str, bool, bytes]]:
         """See Store.list_waiting_tasks."""
         return await self._database.read(history.list_waiting_tasks)
 

@@ -15,6 +15,7 @@ from atelier.v1.generation_pb2 import Generation
 from atelier.v1.generation_service_pb2 import GenerateRequest, ResponseMode
 from atelier_server.clock import STEADY_OFFSET
 from atelier_server.errors import NotFoundError
+from atelier_server.store.priorities import is_batch
 from atelier_server.store.protocol import Claim, Event, Submission, SubmitResult
 from atelier_server.store.records import (
     Change,
@@ -95,8 +96,8 @@ def insert(db: Connection, submission: Submission, record: Record, events: Seque
     event_rows.write_logged(
         db,
         "INSERT INTO generations (id, caller, request_id, digest, engine, state, attempt, fence, sequence, deadline,"
-        " request, task, tenant, subject, trace_context, cost, weight, record)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " request, task, tenant, subject, trace_context, cost, weight, batch, record)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             generation.id,
             submission.caller,
@@ -115,6 +116,7 @@ def insert(db: Connection, submission: Submission, record: Record, events: Seque
             json.dumps(dict(submission.metadata.trace_context)),
             submission.share.cost,
             submission.share.weight,
+            int(is_batch(generation)),
             generation.SerializeToString(),
         ),
         events,

@@ -2,23 +2,24 @@
 
 This is start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM 1996). For each engine a tenant has a virtual time,
 `shares.served`: the cost units that were claimed for it, each divided by its weight. Of the tenants with work in the
-queue, that with the least is next, and of its generations the oldest. Who had nothing there joins at
-`queues.virtual_time`, that of the tenant claimed from last, unless it is ahead of that: unused shares are not saved up.
-The triggers of schema.sql keep both numbers, so every way into a queue and out of it counts; what is given back to the
-queue that it was claimed from is counted off again.
+queue, that with the least is next, and of its generations the first by priority and age (`waiting.list_own`). Who had
+nothing there joins at `queues.virtual_time`, that of the tenant claimed from last, unless it is ahead of that: unused
+shares are not saved up. The triggers of schema.sql keep these numbers, so every way into a queue and out of it counts;
+what is given back to the queue that it was claimed from is counted off again.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 
-from atelier_server.store.sql import rows, waiting
-from atelier_server.store.sql.database import Connection, oldest_first
+from atelier_server.store.quotas import Share
+from atelier_server.store.sql import waiting
+from atelier_server.store.sql.database import Connection
+from atelier_server.store.sql.waiting import Place
 
-# ruff: noqa: S608 (only conditions of `rows` are put into statements)
 _MAX_TENANTS = 100  # that an estimate looks at; those who are served later are counted in full
 
 
@@ -30,8 +31,10 @@ class Joining:
     """Its id."""
     tenant: str
     """Whose it is."""
-    share: float | None = None
-    """Its cost by its weight; None if it is stored already."""
+    batch: bool
+    """Whether it has the priority BATCH."""
+    share: Share | None = None
+    """What it takes; None if it is stored already."""
     given_back: bool = False
     """Whether it was claimed from this queue."""
 
@@ -40,13 +43,10 @@ def list_next(db: Connection, engine: str, limit: int) -> list[str]:
     """Ids of so many generations in the engine's queue, in the order in which they will be claimed."""
     heads = db.execute(
         "SELECT served, tenant FROM shares WHERE engine = ? AND waiting > 0 ORDER BY served, tenant LIMIT ?",
-        (engine, max(2, limit)),
+        (engine, limit),
     ).fetchall()
-    if len(heads) < 2:  # noqa: PLR2004 (one tenant alone)
-        return waiting.list_ids(db, engine, limit)
-    return _merge(
-        heads, {tenant: _list_waiting(db, engine, tenant, limit) for _, tenant in heads}, limit
-    )
+    queues = {tenant: waiting.list_own(db, engine, tenant, limit) for _, tenant in heads}
+    return _merge(heads, queues, limit)
 
 
 def count_ahead(db: Connection, engine: str, joining: Joining) -> int:
@@ -56,15 +56,13 @@ def count_ahead(db: Connection, engine: str, joining: Joining) -> int:
     an estimate by the shares of several.
     """
     others = _list_others(db, engine, joining.tenant)
-    if not others:
-        return waiting.count_older(db, engine, joining.generation_id)
-    share = _find_share(db, joining)
+    place = _find_place(db, joining)
     own = _find_standing(db, engine, joining.tenant)
-    served = own.served - share if joining.given_back else own.served
+    served = own.served - place.share if joining.given_back else own.served
     limit = waiting.EXACT_POSITIONS
     heads = [(served, joining.tenant), *((other.served, other.tenant) for other in others[:limit])]
-    queues = {tenant: _list_waiting(db, engine, tenant, limit) for _, tenant in heads}
-    queues[joining.tenant] = iter(sorted([*queues[joining.tenant], (joining.generation_id, share)]))
+    queues = {tenant: waiting.list_own(db, engine, tenant, limit) for _, tenant in heads[1:]}
+    queues[joining.tenant] = waiting.list_own(db, engine, joining.tenant, limit, place)
     order = _merge(heads, queues, limit)
     if joining.generation_id in order:
         return order.index(joining.generation_id)
@@ -116,40 +114,36 @@ def _find_standing(db: Connection, engine: str, tenant: str) -> _Standing:
     if standing.waiting:
         return standing
     now = db.execute("SELECT virtual_time FROM queues WHERE engine = ?", (engine,)).fetchone()
-    return replace(standing, served=max(standing.served, now[0]))
+    return standing if now is None else replace(standing, served=max(standing.served, now[0]))
 
 
-def _find_share(db: Connection, joining: Joining) -> float:
-    if joining.share is not None:
-        return joining.share
-    query = "SELECT cost / weight FROM generations WHERE id = ?"
-    return float(db.execute(query, (joining.generation_id,)).fetchone()[0])
-
-
-def _list_waiting(
-    db: Connection, engine: str, tenant: str, limit: int
-) -> Iterator[tuple[str, float]]:
-    """Id and cost by weight of the tenant's oldest in the queue."""
-    return db.execute(
-        f"SELECT id, cost / weight FROM generations WHERE {rows.WAITING} AND engine = ? AND caller = ?"
-        f" ORDER BY {oldest_first(db)} LIMIT ?",
-        (engine, tenant, limit),
+def _find_place(db: Connection, joining: Joining) -> Place:
+    share = joining.share
+    if share is None:
+        query = "SELECT cost, weight FROM generations WHERE id = ?"
+        cost, weight = db.execute(query, (joining.generation_id,)).fetchone()
+        share = Share(cost=cost, weight=weight)
+    return Place(
+        generation_id=joining.generation_id,
+        batch=joining.batch,
+        cost=share.cost,
+        weight=share.weight,
     )
 
 
 def _merge(
     heads: Iterable[tuple[float, str]],
-    queues: Mapping[str, Iterator[tuple[str, float]]],
+    queues: Mapping[str, Sequence[Place]],
     limit: int,
 ) -> list[str]:
     """The ids that are claimed first, at most so many; `heads` are the tenants with their virtual times."""
     heap = list(heads)
     heapify(heap)
+    left = {tenant: iter(places) for tenant, places in queues.items()}
     ids: list[str] = []
     while heap and len(ids) < limit:
         served, tenant = heappop(heap)
-        if (first := next(queues[tenant], None)) is not None:
-            generation_id, share = first
-            ids.append(generation_id)
-            heappush(heap, (served + share, tenant))
+        if (first := next(left[tenant], None)) is not None:
+            ids.append(first.generation_id)
+            heappush(heap, (served + first.share, tenant))
     return ids

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 
+from atelier_server.store.priorities import PATIENCE
 from atelier_server.store.records import Record, StoredFields
 from atelier_server.store.sql import rows
 from atelier_server.store.sql.database import Connection, oldest_first
 
-# ruff: noqa: S608 (only conditions of `rows`, the subquery below and question marks are put into statements)
+# ruff: noqa: S608 (only conditions of `rows`, the condition below and question marks are put into statements)
 EXACT_POSITIONS = 10
 """Positions in a queue less than this are exact, and change as the queue moves."""
-_ALL = 2**62
 _IN_QUEUE = f"{rows.WAITING} AND engine = ?"
 
 
@@ -33,40 +36,104 @@ def find_next(
     if preferred and (found := _find_first(db, engine, "id = ?", (preferred,))) is not None:
         return found
     others = f" AND tenant NOT IN ({', '.join('?' * len(passed_over))})" if passed_over else ""
-    tenant = f"SELECT tenant FROM shares WHERE engine = ? AND waiting > 0{others} ORDER BY served, tenant LIMIT 1"
-    return _find_first(db, engine, f"caller = ({tenant})", (engine, *passed_over))
+    next_tenant = db.execute(
+        f"SELECT tenant FROM shares WHERE engine = ? AND waiting > 0{others} ORDER BY served, tenant LIMIT 1",
+        (engine, *passed_over),
+    ).fetchone()
+    if next_tenant is None:
+        return None
+    (first,) = list_own(db, engine, next_tenant[0], 1)
+    return _find_first(db, engine, "id = ?", (first.generation_id,))
 
 
-def list_ids(db: Connection, engine: str, limit: int = _ALL) -> list[str]:
-    """Ids of the oldest in the engine's queue, from its index alone; of all without a limit."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A generation in the queue."""
+
+    generation_id: str
+    batch: bool
+    """Whether it has the priority BATCH."""
+    cost: float
+    weight: float
+
+    @property
+    def share(self) -> float:
+        """Its cost by its weight."""
+        return self.cost / self.weight
+
+
+def list_own(
+    db: Connection, engine: str, tenant: str, limit: int, joining: Place | None = None
+) -> list[Place]:
+    """So many of the tenant in the engine's queue, in the order in which they are claimed; with one that joins it."""
     found = db.execute(
-        f"SELECT id FROM generations WHERE {_IN_QUEUE} ORDER BY {oldest_first(db)} LIMIT ?",
-        (engine, limit),
+        "SELECT overtaken FROM shares WHERE tenant = ? AND engine = ?", (tenant, engine)
+    ).fetchone()
+    queues = [_list_kind(db, engine, tenant, limit, batch=batch) for batch in (False, True)]
+    if joining is not None:
+        queues[joining.batch].append(joining)
+        queues[joining.batch].sort(key=lambda place: place.generation_id)
+    return list(islice(_take_turns(*queues, overtaken=found[0] if found else 0.0), limit))
+
+
+def _list_kind(db: Connection, engine: str, tenant: str, limit: int, *, batch: bool) -> list[Place]:
+    statement = (
+        f"SELECT id, cost, weight FROM generations WHERE {_IN_QUEUE} AND caller = ? AND batch = ?"
+        f" ORDER BY {oldest_first(db)} LIMIT ?"
+    )
+    return [
+        Place(generation_id=generation_id, batch=batch, cost=cost, weight=weight)
+        for generation_id, cost, weight in db.execute(
+            statement, (engine, tenant, int(batch), limit)
+        )
+    ]
+
+
+def _take_turns(
+    interactive: Sequence[Place], batch: Sequence[Place], *, overtaken: float
+) -> Iterator[Place]:
+    """Both kinds of a tenant in the order in which they are claimed; the triggers keep `shares.overtaken` likewise."""
+    urgent, patient = deque(interactive), deque(batch)
+    while urgent or patient:
+        if patient and (not urgent or overtaken >= PATIENCE * patient[0].cost):
+            overtaken = 0.0
+            yield patient.popleft()
+        else:
+            overtaken += urgent[0].cost
+            yield urgent.popleft()
+
+
+def list_ids(db: Connection, engine: str) -> list[str]:
+    """Ids of all in the engine's queue, the oldest first, from its index alone."""
+    found = db.execute(
+        f"SELECT id FROM generations WHERE {_IN_QUEUE} ORDER BY {oldest_first(db)}", (engine,)
     )
     return [generation_id for (generation_id,) in found]
 
 
-def count(db: Connection, engine: str, caller: str | None = None) -> int:
-    """How many wait for the engine, a number that the file keeps; 0 for a caller who has none there.
+def count(db: Connection, engine: str, caller: str = "", *, batch: bool = False) -> int:
+    """How many wait for the engine, a number that the file keeps; 0 for a caller, if one is named, who has none there.
 
-    So no tenant fills a queue for the others.
+    That is none without the priority BATCH, unless `batch` is said. So no tenant fills a queue for the others, nor its
+    batch work for what else it does.
     """
-    if caller is not None:
-        own = "SELECT waiting FROM shares WHERE tenant = ? AND engine = ?"
-        found = db.execute(own, (caller, engine)).fetchone()
-        if found is None or not found[0]:
-            return 0
+    if caller and not _has_waiting(db, engine, caller, batch=batch):
+        return 0
     found = db.execute("SELECT waiting FROM queues WHERE engine = ?", (engine,)).fetchone()
     return found[0] if found else 0
 
 
-def count_older(db: Connection, engine: str, generation_id: str) -> int:
-    """How many wait for the engine that are older; from EXACT_POSITIONS on only an upper bound."""
-    found = db.execute(
-        f"SELECT id FROM generations WHERE {_IN_QUEUE} AND id < ? ORDER BY {oldest_first(db)} LIMIT ?",
-        (engine, generation_id, EXACT_POSITIONS),
-    ).fetchall()
-    return len(found) if len(found) < EXACT_POSITIONS else count(db, engine)
+def _has_waiting(db: Connection, engine: str, caller: str, *, batch: bool) -> bool:
+    own = "SELECT waiting FROM shares WHERE tenant = ? AND engine = ?"
+    found = db.execute(own, (caller, engine)).fetchone()
+    if found is None or not found[0]:
+        return False
+    if batch:
+        return True
+    interactive = (
+        f"SELECT 1 FROM generations WHERE {_IN_QUEUE} AND caller = ? AND batch = 0 LIMIT 1"
+    )
+    return db.execute(interactive, (engine, caller)).fetchone() is not None
 
 
 def _find_first(

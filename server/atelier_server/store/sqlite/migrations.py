@@ -182,6 +182,30 @@ _MIGRATIONS = (
         UPDATE stored SET bytes = bytes - old.size WHERE tenant = old.caller;
     END;
     """,
+    # 7: priorities.
+    """
+    ALTER TABLE generations ADD COLUMN batch INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE shares ADD COLUMN overtaken REAL NOT NULL DEFAULT 0;
+    CREATE INDEX queue_of_tenant ON generations (engine, caller, batch, id) WHERE state = 1;
+
+    DROP TRIGGER queue_left;
+
+    CREATE TRIGGER queue_left AFTER UPDATE OF state, engine ON generations
+    WHEN old.state = 1 AND (new.state <> 1 OR old.engine <> new.engine) BEGIN
+        UPDATE queues SET waiting = waiting - 1, virtual_time = iif(new.state = 2, max(virtual_time,
+            (SELECT served FROM shares WHERE tenant = old.caller AND engine = old.engine)), virtual_time)
+        WHERE engine = old.engine;
+        UPDATE shares SET waiting = waiting - 1, cost = iif(waiting > 1, cost - old.cost, 0),
+            load = iif(waiting > 1, load - old.cost / old.weight, 0),
+            served = served + iif(new.state = 2, old.cost / old.weight, 0),
+            used = iif(day = date('now'), used, 0) + iif(new.state = 2, old.cost, 0),
+            spent = iif(day = date('now'), spent, 0), day = date('now'),
+            overtaken = CASE WHEN new.state <> 2 THEN overtaken WHEN old.batch = 0 AND EXISTS (
+                SELECT 1 FROM generations WHERE state = 1 AND engine = old.engine AND caller = old.caller AND batch = 1)
+                THEN overtaken + old.cost ELSE 0 END
+        WHERE tenant = old.caller AND engine = old.engine;
+    END;
+    """,
 )
 """The statement at place n leads from version n to version n + 1."""
 

@@ -22,6 +22,7 @@ CREATE TABLE generations (
     subject          TEXT NOT NULL DEFAULT '', -- who of the tenant asked for it
     cost             REAL NOT NULL DEFAULT 1, -- in cost units, see estimates/cost_units.py
     weight           REAL NOT NULL DEFAULT 1, -- of its tenant when it was accepted
+    batch            INTEGER NOT NULL DEFAULT 0, -- 1: others of its tenant go first, see waiting.py
     UNIQUE (caller, request_id)
 ) WITHOUT ROWID;
 
@@ -29,6 +30,7 @@ CREATE INDEX owner ON generations (caller, id);
 CREATE INDEX listed ON generations (caller, engine, state, id);
 CREATE INDEX attempted ON generations (id) WHERE state = 1 AND attempt > 0;
 CREATE INDEX queue ON generations (engine, id) WHERE state = 1;
+CREATE INDEX queue_of_tenant ON generations (engine, caller, batch, id) WHERE state = 1;
 CREATE INDEX due ON generations (deadline) WHERE state = 1 AND deadline IS NOT NULL;
 CREATE INDEX running ON generations (id) WHERE state = 2;
 CREATE INDEX expiry ON generations (expires) WHERE expires IS NOT NULL;
@@ -51,6 +53,7 @@ CREATE TABLE shares (
     day     TEXT NOT NULL DEFAULT '', -- the last one, in UTC, on which something was claimed or paid
     used    REAL NOT NULL DEFAULT 0, -- cost units that were claimed on that day
     spent   REAL NOT NULL DEFAULT 0, -- money of that day
+    overtaken REAL NOT NULL DEFAULT 0, -- cost units claimed before a batch one that waits, since the last one
     PRIMARY KEY (tenant, engine)
 ) WITHOUT ROWID;
 
@@ -87,7 +90,10 @@ WHEN old.state = 1 AND (new.state <> 1 OR old.engine <> new.engine) BEGIN
         load = iif(waiting > 1, load - old.cost / old.weight, 0),
         served = served + iif(new.state = 2, old.cost / old.weight, 0),
         used = iif(day = date('now'), used, 0) + iif(new.state = 2, old.cost, 0),
-        spent = iif(day = date('now'), spent, 0), day = date('now')
+        spent = iif(day = date('now'), spent, 0), day = date('now'),
+        overtaken = CASE WHEN new.state <> 2 THEN overtaken WHEN old.batch = 0 AND EXISTS (
+            SELECT 1 FROM generations WHERE state = 1 AND engine = old.engine AND caller = old.caller AND batch = 1)
+            THEN overtaken + old.cost ELSE 0 END
     WHERE tenant = old.caller AND engine = old.engine;
 END;
 
