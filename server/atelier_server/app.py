@@ -22,6 +22,7 @@ from atelier_server.config.trace_environment import wants_traces
 from atelier_server.config.warnings import find_warnings
 from atelier_server.data_directory import lock_data_directory
 from atelier_server.engines.supervisor import EngineSupervisor
+from atelier_server.errors import StorageError
 from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.malloc import tune_malloc
 from atelier_server.metrics_http import MetricsServer
@@ -42,6 +43,7 @@ class Addresses:
     """Where a server listens, with actual ports; None for what is disabled."""
 
     grpc: str
+    """Empty for a worker."""
     metrics: str | None
     http: str | None
 
@@ -75,7 +77,7 @@ async def serve(settings: Settings, *, on_start: OnStart | None = None) -> NoRet
 
 @asynccontextmanager
 async def running(settings: Settings, on_start: OnStart | None = None) -> AsyncGenerator[str]:
-    """Run a server inside the context, and drain it at the end; yields its gRPC address.
+    """Run a server inside the context, and drain it at the end; yields its gRPC address, empty for a worker.
 
     Raises:
         DataDirectoryInUseError: another server uses the data directory, in this process or another.
@@ -87,8 +89,9 @@ async def running(settings: Settings, on_start: OnStart | None = None) -> AsyncG
         if settings.threads is not None:
             configure_threads(settings.threads)
         service = await assemble(settings, stack)
-        address = service.server.listen(settings.listen)
-        http = _listen_http(settings, service)
+        answers = settings.role != "worker"
+        address = service.server.listen(settings.listen) if answers else ""
+        http = _listen_http(settings, service) if answers else None
         metrics = await stack.enter_async_context(_serve_metrics(settings, service.generations))
         await stack.enter_async_context(serve_health(settings.health_listen, service.health))
         interval = settings.health_interval_seconds
@@ -96,9 +99,10 @@ async def running(settings: Settings, on_start: OnStart | None = None) -> AsyncG
             supervisor: asyncio.create_task(supervisor.supervise(interval))
             for supervisor in service.supervisors
         }
-        upkeep = _start_tasks([sweep_periodically(service), reload_periodically(service.files)])
+        upkeep = _start_tasks(_list_upkeep(service))
         workers = _start_tasks([worker.run() for worker in service.workers])
-        await service.server.start()
+        if answers:
+            await service.server.start()
         if http is not None:
             http.start()
         await service.health.refresh()
@@ -124,6 +128,11 @@ async def running(settings: Settings, on_start: OnStart | None = None) -> AsyncG
                 _stop_engines(supervised),
             )
     _log.info("server_stopped")
+
+
+def _list_upkeep(service: Service) -> list[Coroutine[None, None, None]]:
+    registered = [] if service.registered is None else [service.registered.run()]
+    return [sweep_periodically(service), reload_periodically(service.files), *registered]
 
 
 def _listen_http(settings: Settings, service: Service) -> HttpServer | None:
@@ -161,6 +170,9 @@ async def _refuse_new_work(service: Service) -> None:
     service.generations.draining = True
     for supervisor in service.supervisors:
         supervisor.drain()
+    if service.registered is not None:
+        with contextlib.suppress(StorageError):  # others find out when the lease has ended
+            await service.registered.tell()
 
 
 async def _wait_idle(service: Service, seconds: float) -> None:
@@ -212,7 +224,8 @@ def _require_loopback(settings: Settings) -> None:
     """Refuse addresses that other machines reach, unless calls are encrypted and callers prove who they are."""
     if settings.allow_insecure:
         return
-    for key, address in (("listen", settings.listen), ("http", settings.http)):
+    answers = settings.role != "worker"
+    for key, address in (("listen", settings.listen), ("http", settings.http)) if answers else ():
         if address is not None and not is_local(address) and (missing := _find_missing(settings)):
             msg = (
                 f"{key}: {address} can be reached by other machines, and this server has {missing}; use "

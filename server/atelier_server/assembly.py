@@ -30,10 +30,10 @@ from atelier_server.config.engine_settings import EngineSettings
 from atelier_server.config.limit_settings import LimitSettings
 from atelier_server.config.security_settings import TenantLimits
 from atelier_server.config.settings import Settings
-from atelier_server.config.store_settings import StoreSettings
 from atelier_server.engines.creation import create_engine
 from atelier_server.engines.recall import recall
-from atelier_server.engines.status import EngineStatuses
+from atelier_server.engines.registered_engines import RegisteredEngines
+from atelier_server.engines.status import EngineStatuses, NamesOf
 from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.errors import MissingPackageError
 from atelier_server.estimates.backlog import Backlog
@@ -63,6 +63,7 @@ from atelier_server.rpc.service import GenerationService
 from atelier_server.store.protocol import Store
 from atelier_server.store.quotas import RunningLimits
 from atelier_server.store.sqlite.store import SqliteStore
+from atelier_server.store.worker_protocol import WorkerRegistry
 from atelier_server.version import VERSION
 
 
@@ -78,8 +79,8 @@ class Service:
     workers: Sequence[Worker | RemovedEngineWorker]
     handover: QueueHandover
     queues: EngineQueues
-    shares_store: bool
-    """Whether other servers may use the store, too."""
+    registered: RegisteredEngines | None
+    """The engines of all servers that use the store; None where no other server may use it."""
     health: Health
     server: GrpcServer
     front: Front
@@ -99,17 +100,22 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
     """
     BUILD_INFO.labels(VERSION, platform.python_version()).set(1)
     engines = {name: create_engine(engine) for name, engine in settings.engines.items()}
-    store = await _open_store(settings, engines)
+    limits = _find_limits(settings)
+    is_shared = settings.store.type == "postgres"
+    statuses = EngineStatuses(Backlog(limits.find_weight), own=engines if is_shared else None)
+    store, registry = await _open_store(settings, engines, statuses)
     stack.push_async_callback(store.close)
     blobs = open_blobs(settings, stack)
     artifacts = await _open_artifacts(settings, store, blobs)
-    limits = _find_limits(settings)
-    statuses = EngineStatuses(Backlog(limits.find_weight))
     supervisors = [
         await _supervise_engine(name, engine, settings.engines[name], statuses, store)
         for name, engine in engines.items()
     ]
     await recall(store, supervisors, statuses.backlog)
+    registered = None if registry is None else RegisteredEngines(registry, statuses, tuple(engines))
+    if registered is not None:
+        await registered.tell()
+        await registered.look()
     decider = Decider(
         inputs=InputLoader(artifacts, _make_decoder(settings.limits, stack)),
         router=Router(statuses, settings.default_engine, Policy(settings.routing)),
@@ -124,7 +130,7 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
     quotas = TenantQuotas(store, limits)
     generations = GenerationLifecycle(store, decider, settings.limits, storage, quotas)
     health = Health(statuses, is_ready=lambda: not generations.unready_reason)
-    queues = await EngineQueues.open(store, statuses)
+    queues = await EngineQueues.open(store, statuses, shares_store=is_shared)
     service = GenerationService(generations, artifacts, queues, settings.limits)
     tls = None if settings.tls is None else open_tls(settings.tls)
     access, files = _open_access(settings, tls)
@@ -137,11 +143,11 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         generations=generations,
         workers=[
             *_make_workers(settings, supervisors, generations, artifacts, stack),
-            *await _make_removed_workers(store, decider),
+            *(await _make_removed_workers(store, decider) if settings.role == "all" else ()),
         ],
         handover=QueueHandover(store=store, decider=decider),
         queues=queues,
-        shares_store=settings.store.type == "postgres",
+        registered=registered,
         health=health,
         server=server,
         front=make_front(settings, service, server.interceptors),
@@ -198,16 +204,19 @@ async def _open_artifacts(settings: Settings, store: Store, blobs: BlobStore) ->
     return artifacts
 
 
-async def _open_store(settings: Settings, engines: Mapping[str, Engine]) -> Store:
-    local = [
-        name for name, engine in engines.items() if engine.capabilities.cancel is CancelSupport.STEP
-    ]
-    free = [name for name, engine in engines.items() if not engine.capabilities.may_cost]
+async def _open_store(
+    settings: Settings, engines: Mapping[str, Engine], statuses: EngineStatuses
+) -> tuple[Store, WorkerRegistry | None]:
+    """The store, and what servers that share it tell each other in it, if it can be shared."""
+    known = {name: engine.capabilities for name, engine in engines.items()}
+    local = NamesOf(statuses, lambda can: can.cancel is CancelSupport.STEP, known)
+    free = NamesOf(statuses, lambda can: not can.may_cost, known)
     limits = _find_limits(settings)
     running = limits.find_max_running if limits.limit_running else None
     if settings.store.dsn is not None:
-        return await _open_postgres(settings.store, local, free, running)
-    return await SqliteStore.open(
+        rules = {"local_engines": local, "free_engines": free}
+        return await _open_postgres(settings, rules, running)
+    store = await SqliteStore.open(
         settings.data_dir / "atelier.db",
         retention_seconds=settings.store.retention_seconds,
         max_attempts=settings.store.max_attempts,
@@ -216,31 +225,32 @@ async def _open_store(settings: Settings, engines: Mapping[str, Engine]) -> Stor
         free_engines=free,
         running_limits=running,
     )
+    return store, None
 
 
 async def _open_postgres(
-    settings: StoreSettings,
-    local_engines: Sequence[str],
-    free_engines: Sequence[str],
-    running_limits: RunningLimits | None,
-) -> Store:
+    settings: Settings, engines: Mapping[str, NamesOf], running_limits: RunningLimits | None
+) -> tuple[Store, WorkerRegistry]:
     try:
         from atelier_server.store.postgres.store import PostgresStore, RecoveryRules  # noqa: PLC0415 (an extra)
     except ImportError as error:
         msg = "a store of type postgres needs one more package: pip install 'atelier-server[postgres]'"
         raise MissingPackageError(msg) from error
-    assert settings.dsn is not None  # noqa: S101 (the settings check it)
-    return await PostgresStore.open(
-        settings.dsn.get_secret_value(),
-        retention_seconds=settings.retention_seconds,
-        lease_seconds=settings.lease_seconds,
+    given = settings.store
+    assert given.dsn is not None  # noqa: S101 (the settings check it)
+    store = await PostgresStore.open(
+        given.dsn.get_secret_value(),
+        retention_seconds=given.retention_seconds,
+        lease_seconds=given.lease_seconds,
         rules=RecoveryRules(
-            max_attempts=settings.max_attempts,
-            local_engines=local_engines,
-            free_engines=free_engines,
+            max_attempts=given.max_attempts,
+            local_engines=engines["local_engines"],
+            free_engines=engines["free_engines"],
             running_limits=running_limits,
+            runs_engines=settings.role != "gateway",
         ),
     )
+    return store, store.workers
 
 
 async def _supervise_engine(

@@ -135,7 +135,9 @@ class UnknownEngineError(ServiceError):
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
         """List the engines that exist, and name the most similar one."""
-        super().__init__(f"no engine {name!r}; there are {', '.join(known)}{suggest(name, known)}")
+        super().__init__(
+            f"no engine {name!r}; there are {', '.join(known) or 'none'}{suggest(name, known)}"
+        )
 
 
 class NotFoundError(ServiceError):

@@ -78,6 +78,12 @@ BACKLOG_SECONDS = Gauge(
     ["engine"],
 )
 ENGINE_UP = Gauge("atelier_engine_up", "1 while the engine is ready.", ["engine"])
+WORKERS = Gauge(
+    "atelier_workers",
+    "Servers that run the engine, by its state there; gone for a day where the last one has died. All servers of a "
+    "PostgreSQL database show the same number.",
+    ["engine", "state"],
+)
 BREAKER_OPEN = Gauge(
     "atelier_breaker_open", "1 while the engine's circuit breaker is open.", ["engine"]
 )

@@ -9,6 +9,7 @@ import time
 
 from atelier_server.assembly import Service
 from atelier_server.clock import steady_time
+from atelier_server.engines.status import EngineStatus
 from atelier_server.metrics import BACKLOG_SECONDS, QUEUE_AGE_SECONDS, QUEUE_DEPTH
 
 _log = logging.getLogger(__name__)
@@ -43,17 +44,22 @@ async def sweep_periodically(service: Service) -> None:
 
 async def _sweep(service: Service) -> None:
     await service.artifacts.delete_expired()
-    if service.shares_store:
+    if service.registered is not None:
         await _learn_from_others(service)
-    for supervisor in service.supervisors:
-        queued = await service.store.queue_depth(supervisor.name)
-        QUEUE_DEPTH.labels(supervisor.name).set(queued)
-        QUEUE_AGE_SECONDS.labels(supervisor.name).set(
-            service.statuses.backlog.find_age(supervisor.name)
-        )
+    for name, status in _list_engines(service):
+        queued = await service.store.queue_depth(name)
+        QUEUE_DEPTH.labels(name).set(queued)
+        QUEUE_AGE_SECONDS.labels(name).set(service.statuses.backlog.find_age(name))
         if queued:
-            await service.handover.move_on(supervisor.status)
-        _show_backlog(supervisor.name, service.statuses.estimate_end(supervisor.status))
+            together = None if service.registered is None else service.registered.find(name)
+            await service.handover.move_on(together or status)
+        _show_backlog(name, service.statuses.estimate_end(status))
+
+
+def _list_engines(service: Service) -> list[tuple[str, EngineStatus]]:
+    """The engines of this server; of one that runs none, those of all servers."""
+    own = [(supervisor.name, supervisor.status) for supervisor in service.supervisors]
+    return own or list(service.statuses.items())
 
 
 async def _learn_from_others(service: Service) -> None:

@@ -215,6 +215,46 @@ def test_home_is_expanded_in_every_path(tmp_path: Path) -> None:
     assert len([found for found in (home / "out").rglob("*") if found.is_file()]) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "role: gateway",
+            "role: gateway needs a database that several servers share: set store.type",
+        ),
+        ("role: worker\nengines: {a: {type: sketch}}", "role: worker needs a database"),
+        (
+            "role: gateway\nstore: {type: postgres, dsn: x}",
+            "role: gateway needs artifacts that every server can read: set artifacts.type: s3",
+        ),
+        ("role: watcher", "role: "),
+        (
+            "role: worker\nengines: {}\nstore: {type: postgres, dsn: x}\nartifacts: {type: s3, bucket: abc}",
+            "engines: must name at least one engine",
+        ),
+    ],
+)
+def test_a_role_needs_what_servers_share(tmp_path: Path, text: str, told: str) -> None:
+    """The message says what to set."""
+    found = checked(tmp_path, text)
+    assert found.returncode == 2
+    assert told in found.stderr
+    assert "Value error" not in found.stderr
+
+
+def test_roles_of_one_file_need_only_what_they_use(tmp_path: Path) -> None:
+    """A gateway needs no keys of engines; both may name engines that other servers run."""
+    shared = (
+        "store: {type: postgres, dsn: x}\nartifacts: {type: s3, bucket: abc}\ndefault_engine: far\n"
+        "routing_rules: [{words: [a], engine: far}]\n"
+    )
+    engines = "engines: {paid: {type: fal, api_key: '${NO_SUCH_KEY}'}}\n"
+    assert checked(tmp_path, f"role: gateway\n{shared}{engines}").returncode == 0
+    assert "NO_SUCH_KEY" in checked(tmp_path, f"role: worker\n{shared}{engines}").stderr
+    own = "engines: {near: {type: sketch, fallbacks: [far]}}\n"
+    assert checked(tmp_path, f"role: worker\n{shared}{own}").returncode == 0
+
+
 def test_a_renamed_flag_is_refused(tmp_path: Path) -> None:
     """The error names the new flag."""
     done = run("serve", "--data", tmp_path)

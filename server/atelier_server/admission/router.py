@@ -26,7 +26,12 @@ from atelier_server.admission.prompt_rules import MatchedRule
 from atelier_server.admission.rejections import explain_fallbacks, refuse
 from atelier_server.admission.route import Resolve, Resolved, Route
 from atelier_server.engines.status import EngineStatus, EngineStatuses
-from atelier_server.errors import InvalidRequestError, ServiceError, Violation
+from atelier_server.errors import (
+    InvalidRequestError,
+    NotReadyError,
+    ServiceError,
+    Violation,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +50,15 @@ class Router:
     ) -> None:
         """Select among `engines`. None for `default` takes the first engine that is not a placeholder."""
         self.engines = engines
-        self.default = default or next(iter(engines.find_candidates())).name
+        self._default = default or next((engine.name for engine in engines.find_candidates()), None)
         self.policy = policy
+
+    @property
+    def default(self) -> str:
+        """Name of the engine for tasks that name none; empty while no engine is known."""
+        if self._default is not None:
+            return self._default
+        return next((engine.name for engine in self.engines.find_candidates()), "")
 
     def select(
         self,
@@ -64,12 +76,15 @@ class Router:
 
         Raises:
             UnknownEngineError: no engine has that name.
+            NotReadyError: no worker has registered the default engine, or any.
         """
         if name:
             return _explain(self.engines.require(name), SELECTION_REASON_NAMED)
         for match in rules:
             if match.rule.engine is not None:
-                engine = self.engines.require(match.rule.engine)
+                engine = self.engines.get(match.rule.engine)
+                if engine is None:  # no worker runs it
+                    continue
                 if _may_select(engine) and _try_resolve(engine, resolve) is not None:
                     selection = Selection(
                         reason=SELECTION_REASON_RULE, explanation=match.explanation
@@ -118,7 +133,7 @@ class Router:
         self, error: ServiceError, engine: EngineStatus, resolve: Resolve
     ) -> None:
         """Add to the error why no fallback takes over from the engine, if it has any and they should."""
-        fallbacks = [self.engines[name] for name in engine.fallbacks]
+        fallbacks = [self.engines[name] for name in engine.fallbacks if name in self.engines]
         if fallbacks and engine.hands_over:
             hint = explain_fallbacks(fallbacks, lambda able: resolve(able).task)
             error.args = (f"{error}; {hint}",)
@@ -128,7 +143,10 @@ class Router:
         return find_fallbacks(self.engines, tried, lambda other: _try_resolve(other, resolve))
 
     def _select_default(self, kind: TaskKind | None) -> Selected:
-        default = self.engines[self.default]
+        default = self.engines.get(self.default)
+        if default is None:
+            msg = f"the default engine, {self.default!r}, is" if self.default else "no engine is"
+            raise NotReadyError(f"{msg} run by no worker now")
         if kind is not None and not default.capabilities.makes(kind):
             for engine in self.engines.find_candidates(kind):
                 why = f"the default engine, {default.name}, does no {kind} tasks"

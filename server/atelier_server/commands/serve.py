@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 @click.command()
 @config_option
 @click.option(
+    "--role",
+    type=click.Choice(["all", "gateway", "worker"]),
+    help="What this server does; gateways answer calls, workers run engines.",
+)
+@click.option(
     "--listen",
     metavar="ADDRESS",
     help="Address of the gRPC server: HOST:PORT, [IPV6]:PORT or unix:PATH.",
@@ -69,6 +74,7 @@ if TYPE_CHECKING:
 )
 def serve(  # noqa: PLR0917 (named by click)
     path: Path | None,
+    role: str | None,
     listen: str | None,
     http: str | None,
     metrics: str | None,
@@ -91,6 +97,7 @@ def serve(  # noqa: PLR0917 (named by click)
             path,
             only_engines=engines,
             log={"level": log_level, "format": log_format},
+            role=role,
             listen=listen,
             http=http,
             metrics=metrics,
@@ -126,12 +133,15 @@ def _greet(settings: Settings, addresses: app.Addresses) -> None:
 
     address, metrics = addresses.grpc, addresses.metrics
     engines = ", ".join(f"{name} ({engine.type})" for name, engine in settings.engines.items())
+    what = "works for gateways" if not address else f"serves on {address}"
     at = "" if address.endswith(":50051") else f" --server {address}"
     lines = [
-        f"atelier {VERSION} serves on {address}; the data is in {settings.data_dir.expanduser()}",
-        f"loading: {engines}",
+        f"atelier {VERSION} {what}; the data is in {settings.data_dir.expanduser()}",
+        f"loading: {engines}" if engines else "",
         f"HTTP: {addresses.http}" if addresses.http else "",
         f"metrics: http://{metrics}/metrics, health: http://{metrics}/readyz" if metrics else "",
-        f'next, in another terminal: atelier generate "a red apple"{at}; atelier engines{at}',
+        f'next, in another terminal: atelier generate "a red apple"{at}; atelier engines{at}'
+        if address
+        else "",
     ]
     click.echo("\n".join(filter(None, lines)), err=True)

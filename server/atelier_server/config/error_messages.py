@@ -44,6 +44,8 @@ def _format_error(model: type[BaseModel], prefix: str, problem: Any) -> str:  # 
     path = ".".join(parts)
     if kind == "renamed_key":
         return f"{path}: {problem['msg']}"
+    if not path:  # of the whole configuration: the message names the keys
+        return str(problem["msg"]).removeprefix("Value error, ")
     if kind == "missing":
         return f"{path}: is required"
     # A section is not repeated either: its keys may be secrets, also where it is wrong as a whole.

@@ -69,6 +69,12 @@ def load(path: Path | None, *, only_engines: Sequence[str] = (), **overrides: ob
     variables = read_variables(path)
     raw = dict({} if path is None else read_file(path))
     _override(raw, overrides)
+    role = Substitution(variables, []).apply(raw.get("role", "all"))
+    has_default_styles = not raw.keys() & {"engines", "styles"}
+    if role == "gateway":
+        raw["engines"] = {}
+        problems += ["--engine: a gateway runs no engine; leave it out"] if only_engines else []
+        only_engines = ()
     raw = dict(replace_engines_for_tests(raw, default_engines(), variables))
     substitution = Substitution(variables, problems)
     raw = substitution.apply(raw)
@@ -76,7 +82,7 @@ def load(path: Path | None, *, only_engines: Sequence[str] = (), **overrides: ob
         raw["models_dir"] = models_dir
     data_dir = raw.get("data_dir", Settings.model_fields["data_dir"].default)
     raw = dict(use_issued_credentials(raw, variables, Path(str(data_dir))))
-    if not raw.keys() & {"engines", "styles"} and "tiny" in default_engines():
+    if has_default_styles and (role == "gateway" or "tiny" in default_engines()):
         raw["styles"] = DEFAULT_STYLES
     engines = raw.get("engines", default_engines())
     if isinstance(engines, Mapping):
@@ -84,9 +90,11 @@ def load(path: Path | None, *, only_engines: Sequence[str] = (), **overrides: ob
             name: _validate_engine(
                 str(name), given, problems, find_shared_places(raw, str(name), variables)
             )
-            for name, given in _select_engines(engines, only_engines, problems).items()
+            for name, given in _select_engines(
+                engines, only_engines, problems, keeps_references=role != "all"
+            ).items()
         }
-    if only_engines and isinstance(raw.get("routing_rules"), list):
+    if only_engines and role == "all" and isinstance(raw.get("routing_rules"), list):
         raw["routing_rules"] = _limit_rules(raw["routing_rules"], only_engines)
     try:
         settings = Settings.model_validate(raw)
@@ -118,9 +126,13 @@ def _override(raw: dict[str, Any], overrides: Mapping[str, object]) -> None:
 
 
 def _select_engines(
-    engines: Mapping[str, object], only: Sequence[str], problems: list[str]
+    engines: Mapping[str, object],
+    only: Sequence[str],
+    problems: list[str],
+    *,
+    keeps_references: bool,
 ) -> Mapping[str, object]:
-    """The named engines, or all; fallbacks to others are left out."""
+    """The named engines, or all; fallbacks to others are left out unless other servers may run them."""
     for name in only:
         if name not in engines:
             known = ", ".join(map(str, engines))
@@ -129,6 +141,8 @@ def _select_engines(
             )
     if not only or problems:
         return engines
+    if keeps_references:
+        return {name: engines[name] for name in only}
     return {name: _limit_fallbacks(engines[name], only) for name in only}
 
 
@@ -188,27 +202,39 @@ def _require_text(value: object) -> str:
 
 
 def _unknown_references(settings: Settings) -> list[str]:
-    known = ", ".join(settings.engines)
+    """What the settings name that they do not have; engines may be those of other servers unless this one does all."""
     problems = [
-        f"engines.{name}.fallbacks: no engine {fallback!r}; there are {known}"
-        for name, engine in settings.engines.items()
-        for fallback in engine.fallbacks
-        if fallback not in settings.engines
-    ]
-    problems += [
         f"engines.{name}.fallbacks: must name other engines, not {name!r} itself"
         for name, engine in settings.engines.items()
         if name in engine.fallbacks
     ]
-    if settings.default_engine is not None and settings.default_engine not in settings.engines:
-        problems.append(f"default_engine: no engine {settings.default_engine!r}; there are {known}")
     for number, rule in enumerate(settings.routing_rules):
-        path = f"routing_rules.{number}"
-        if rule.engine is not None and rule.engine not in settings.engines:
-            problems.append(f"{path}.engine: no engine {rule.engine!r}; there are {known}")
         if rule.style is not None and rule.style not in settings.styles:
             styles = ", ".join(settings.styles) or "none"
-            problems.append(f"{path}.style: no style {rule.style!r}; there are {styles}")
-    if not settings.engines:
+            problems.append(
+                f"routing_rules.{number}.style: no style {rule.style!r}; there are {styles}"
+            )
+    if not settings.engines and settings.role != "gateway":
         problems.append("engines: must name at least one engine")
-    return problems
+    return [*(_unknown_engines(settings) if settings.role == "all" else ()), *problems]
+
+
+def _unknown_engines(settings: Settings) -> list[str]:
+    known = ", ".join(settings.engines)
+    named = [
+        *(
+            (f"engines.{name}.fallbacks", fallback)
+            for name, engine in settings.engines.items()
+            for fallback in engine.fallbacks
+        ),
+        ("default_engine", settings.default_engine),
+        *(
+            (f"routing_rules.{number}.engine", rule.engine)
+            for number, rule in enumerate(settings.routing_rules)
+        ),
+    ]
+    return [
+        f"{path}: no engine {name!r}; there are {known}"
+        for path, name in named
+        if name is not None and name not in settings.engines
+    ]

@@ -159,6 +159,14 @@ class Settings(Section):
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"data": "data_dir", "filing": "export"}
 
+    role: Literal["all", "gateway", "worker"] = Field(
+        "all",
+        description="What this server does. all: everything. gateway: answers calls, and loads no engine: `engines` is "
+        "not read, and what can be done is what workers of the same database have registered. worker: runs engines and "
+        "answers no calls, so `listen` and `http` are not opened, but `metrics` and `health_listen` are. The last two "
+        "need `store.type: postgres` and `artifacts.type: s3`; see "
+        "[Gateways and workers](operations.md#gateways-and-workers).",
+    )
     listen: Address = Field(
         "127.0.0.1:50051",
         description="Address of the gRPC server: HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 selects a free one.",
@@ -291,6 +299,21 @@ class Settings(Section):
             raise ValueError(
                 f"daily_budget of tenants adds up the cost of all engines, whose prices are in {prices}: state them in "
                 "one currency, or limit each engine by its own daily_budget"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _require_shared_places(self) -> Self:
+        """What one server accepts, another must find."""
+        if self.role == "all":
+            return self
+        if self.store.type != "postgres":
+            raise ValueError(
+                f"role: {self.role} needs a database that several servers share: set store.type: postgres and store.dsn"
+            )
+        if self.artifacts.type != "s3":
+            raise ValueError(
+                f"role: {self.role} needs artifacts that every server can read: set artifacts.type: s3 and a bucket"
             )
         return self
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime
 from operator import attrgetter
@@ -78,6 +78,8 @@ class EngineStatus:
     """Engines that take over what it fails at or cannot take, in order of preference."""
     retry_at: float = 0.0
     """When it may be ready again, by the monotonic clock; of no meaning while it is ready."""
+    max_loading_seconds: float = 60.0
+    """How long it may be loading before that is long."""
     loading_ends: float = 0.0
     """When it has been loading for long, by the monotonic clock."""
     pause: EnginePause | None = None
@@ -129,8 +131,11 @@ _read_fields = attrgetter(*_FIELDS)
 class EngineStatuses(Mapping[str, EngineStatus]):
     """The latest status of every engine, by name, in the order of the configuration."""
 
-    def __init__(self, backlog: Backlog | None = None) -> None:
-        """Start without engines; each appears with its first status."""
+    def __init__(
+        self, backlog: Backlog | None = None, *, own: Collection[str] | None = None
+    ) -> None:
+        """Start without engines; each appears with its first status. `own` are those of this process; None for all."""
+        self._own = own
         self.backlog = backlog or Backlog()
         """What the engines have ahead of them."""
         self._statuses: dict[str, EngineStatus] = {}
@@ -161,27 +166,39 @@ class EngineStatuses(Mapping[str, EngineStatus]):
 
         No placeholders and none that only speak, unless nothing else is there.
         """
+        return self._find_candidates(self.values(), kind)
+
+    def _find_candidates(
+        self, engines: Iterable[EngineStatus], kind: TaskKind | None = None
+    ) -> tuple[EngineStatus, ...]:
         makers = tuple(
-            engine for engine in self.values() if kind is None or engine.capabilities.makes(kind)
+            engine for engine in engines if kind is None or engine.capabilities.makes(kind)
         )
         able = tuple(engine for engine in makers if not engine.capabilities.only_speaks)
         real = tuple(engine for engine in able if not engine.capabilities.placeholder)
         return real or able or makers
 
     def explain_unready(self) -> str:
-        """Why the server can't do its work: required engines are not ready, or no candidate is; empty if it can."""
-        required = tuple(engine for engine in self.values() if engine.required)
-        missing = [engine for engine in required or self.find_candidates() if not engine.ready]
-        if not missing or (not required and len(missing) < len(self.find_candidates())):
+        """Why the server can't do its work: required engines are not ready, or no candidate is; empty if it can.
+
+        The work of a process without engines is to answer calls.
+        """
+        engines = [each for each in self.values() if self._own is None or each.name in self._own]
+        required = tuple(engine for engine in engines if engine.required)
+        candidates = self._find_candidates(engines)
+        missing = [engine for engine in required or candidates if not engine.ready]
+        if not missing or (not required and len(missing) < len(candidates)):
             return ""
         reasons = ", ".join(f"{engine.name} ({engine.message})" for engine in missing)
         return f"engines are not ready: {reasons}"
 
     def find_fallbacks(self, status: EngineStatus) -> tuple[EngineStatus, ...]:
         """Those of the engine's fallbacks that are ready and within their budget, in order of preference."""
-        fallbacks = (self._statuses[name] for name in status.fallbacks)
+        fallbacks = (self._statuses.get(name) for name in status.fallbacks)
         return tuple(
-            fallback for fallback in fallbacks if fallback.ready and not fallback.budget.exhausted
+            fallback
+            for fallback in fallbacks
+            if fallback is not None and fallback.ready and not fallback.budget.exhausted
         )
 
     def estimate_wait(self, status: EngineStatus, caller: str, *, batch: bool = False) -> Estimate:
@@ -218,9 +235,45 @@ class EngineStatuses(Mapping[str, EngineStatus]):
             for listener in self._listeners:
                 listener(status)
 
+    def arrange(self, names: Sequence[str]) -> None:
+        """Put the engines into this order, and forget those that are not among them."""
+        if tuple(self._statuses) != tuple(names):
+            self._statuses = {name: self._statuses[name] for name in names}
+
     def subscribe(self, listener: Listener) -> None:
         """Call the listener from now on."""
         self._listeners.append(listener)
+
+
+class NamesOf(Collection[str]):
+    """The names of the engines of which something holds, as far as their capabilities are known now."""
+
+    def __init__(
+        self,
+        statuses: EngineStatuses,
+        holds: Callable[[Capabilities], bool],
+        known: Mapping[str, Capabilities],
+    ) -> None:
+        """Those of `statuses`, and those `known` before they had a status."""
+        self._statuses = statuses
+        self._holds = holds
+        self._known = known
+
+    def __contains__(self, name: object) -> bool:
+        """Whether it holds of the engine of that name; not if there is none. Any thread may ask."""
+        if not isinstance(name, str):
+            return False
+        status = self._statuses.get(name)
+        can = self._known.get(name) if status is None else status.capabilities
+        return can is not None and self._holds(can)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names."""
+        return iter([name for name in {*self._known, *tuple(self._statuses)} if name in self])
+
+    def __len__(self) -> int:
+        """How many they are."""
+        return sum(1 for _ in self)
 
 
 def _today() -> date:

@@ -48,6 +48,7 @@ class EngineSupervisor:
                 queue_limit=settings.queue_limit,
                 required=settings.required,
                 fallbacks=tuple(settings.fallbacks),
+                max_loading_seconds=settings.max_loading_seconds,
                 loading_ends=time.monotonic() + settings.max_loading_seconds,
             )
         )

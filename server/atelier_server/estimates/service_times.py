@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -33,6 +33,7 @@ _CONTINUED = frozenset(
     }
 )
 """Outcomes after which the next attempt may have continued a job that began before it."""
+_MAX_TOLD = 8  # measurements of one kind that other servers are told of
 _STARTING_STAGES = frozenset({"queued", "rent", "start", "wait"})
 """Stages in which a remote service has not begun the task: its queue, a machine that starts."""
 
@@ -96,6 +97,22 @@ class _Measurement:
     at: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """The time of one task, for other servers."""
+
+    kind: str
+    """See Work."""
+    size: int
+    """See Work."""
+    seconds: float
+    """How long it took."""
+    alone: float
+    """How long it would have taken with the engine to itself, at least."""
+    age: float
+    """Seconds since it ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceTimes:
     """The newest measurements of one engine."""
@@ -127,6 +144,26 @@ class ServiceTimes:
             del kinds[next(iter(kinds))]
         latest = (*self._latest[1 - _MAX_MEASUREMENTS :], seconds)
         return ServiceTimes(kinds, latest)
+
+    def list_newest(self, now: float) -> tuple[Measured, ...]:
+        """The newest measurements of each kind, the newest of all at the end; `now` as in `estimate`."""
+        found = [
+            Measured(kind=kind, size=m.size, seconds=m.seconds, alone=m.alone, age=now - m.at)
+            for kind, measured in self._kinds.items()
+            for m in measured[-_MAX_TOLD:]
+        ]
+        return tuple(sorted(found, key=lambda each: -each.age))
+
+    @classmethod
+    def combine(cls, measured: Sequence[Measured], now: float) -> ServiceTimes:
+        """What these measurements, of several servers, say together; `now` as in `estimate`."""
+        kinds: dict[str, tuple[_Measurement, ...]] = {}
+        ordered = sorted(measured, key=lambda each: -each.age)
+        for each in ordered:
+            added = _Measurement(each.size, each.seconds, each.alone, now - each.age)
+            kinds[each.kind] = (*kinds.pop(each.kind, ())[1 - _MAX_MEASUREMENTS :], added)
+        latest = tuple(each.seconds for each in ordered[-_MAX_MEASUREMENTS:])
+        return cls(dict(list(kinds.items())[-_MAX_KINDS:]), latest)
 
     def estimate(self, work: Work, now: float) -> Estimate:
         """What the work will take; `now` is of the clock that `learn` was given times of."""

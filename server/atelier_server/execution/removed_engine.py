@@ -63,7 +63,7 @@ class RemovedEngineWorker:
         fallbacks = {name for status in engines.values() for name in status.fallbacks}
         return any(
             engines[name].state == EngineState.ENGINE_STATE_LOADING and not engines[name].hands_over
-            for name in fallbacks
+            for name in fallbacks & engines.keys()
         )
 
     async def _process(self, claim: Claim) -> None:

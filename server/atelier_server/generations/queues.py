@@ -22,13 +22,16 @@ class EngineQueues:
     engines: EngineStatuses
 
     @classmethod
-    async def open(cls, store: Store, engines: EngineStatuses) -> Self:
-        """Show the pauses that an earlier process has left; those of engines that were removed end."""
+    async def open(cls, store: Store, engines: EngineStatuses, *, shares_store: bool) -> Self:
+        """Show the pauses that an earlier process has left; those of engines that were removed end.
+
+        Where other servers use the store, too, none is known to be removed.
+        """
         queues = cls(store=store, engines=engines)
         for name, pause in (await store.list_pauses()).items():
             if name in engines:
                 queues._publish(name, pause)
-            else:
+            elif not shares_store:
                 await store.resume(name)
         return queues
 
@@ -51,7 +54,8 @@ class EngineQueues:
 
     async def clear(self, name: str, reason: str) -> int:
         """Cancel everything that waits for the engine; how many that were."""
-        self.engines.require(name)
+        if name not in await self.store.list_queued_engines():
+            self.engines.require(name)
         cancelled = await self.store.clear_queue(name, reason)
         _log.warning("queue_cleared", extra={"engine": name, "cancelled": cancelled})
         return cancelled

@@ -47,7 +47,19 @@ BEGIN
     RETURN NULL;
 END $$;
 """
-_MIGRATIONS = (_WRITERS, _PRIORITIES)
+_WORKERS = """
+CREATE TABLE registrations (
+    engine TEXT COLLATE "C" NOT NULL,
+    worker BIGINT NOT NULL,
+    place  BIGINT NOT NULL,
+    digest BYTEA NOT NULL,
+    offer  BYTEA NOT NULL,
+    load   BYTEA NOT NULL,
+    seen   TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (engine, worker)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+"""
+_MIGRATIONS = (_WRITERS, _PRIORITIES, _WORKERS)
 """The statements at place n lead from version n + 1 to version n + 2."""
 _LOCK = 0x6174_656C_0000
 _OLDEST_SERVER = 140000

@@ -23,7 +23,7 @@ from atelier_server.store.sql import history, rows
 
 # ruff: noqa: S608 (only conditions of `rows` are put into statements)
 _ABANDONED = "owner NOT IN (SELECT id FROM processes)"
-_DEAD = (
+DEAD = (
     "(lease = '-infinity' OR (lease < clock_timestamp()"
     " AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => ?)))"
 )
@@ -72,7 +72,7 @@ def count(db: PostgresConnection) -> int:
 def is_any_dead(db: PostgresConnection, lease_seconds: float) -> bool:
     """Whether a lease has ended, or work belongs to a process that has none."""
     found = db.execute(
-        f"SELECT EXISTS (SELECT 1 FROM processes WHERE {_DEAD}) OR EXISTS"
+        f"SELECT EXISTS (SELECT 1 FROM processes WHERE {DEAD}) OR EXISTS"
         f" (SELECT 1 FROM generations WHERE {rows.RUNNING} AND {_ABANDONED})",
         (float(lease_seconds),),
     ).fetchall()
@@ -83,7 +83,7 @@ def take_over(
     db: PostgresConnection, lease_seconds: float
 ) -> dict[int, list[tuple[Record, StoredFields]]]:
     """What processes were running whose leases have ended, by the number of the process; these are forgotten."""
-    db.execute(f"DELETE FROM processes WHERE {_DEAD}", (float(lease_seconds),))
+    db.execute(f"DELETE FROM processes WHERE {DEAD}", (float(lease_seconds),))
     db.execute(_FORGET_WRITERS)
     owners = db.execute(
         f"SELECT DISTINCT owner FROM generations WHERE {rows.RUNNING} AND {_ABANDONED}"

@@ -19,6 +19,19 @@ CREATE TABLE writers (
     PRIMARY KEY (process, name)
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
+-- What the processes have told about the engines that they run: one row for each. It holds as long as the lease of its
+-- process, and is kept for a day, so that an engine whose last worker has gone is still known.
+CREATE TABLE registrations (
+    engine TEXT COLLATE "C" NOT NULL,
+    worker BIGINT NOT NULL, -- the process
+    place  BIGINT NOT NULL, -- in its configuration
+    digest BYTEA NOT NULL,  -- of `offer`, which is seldom read
+    offer  BYTEA NOT NULL,
+    load   BYTEA NOT NULL,
+    seen   TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (engine, worker)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+
 CREATE TABLE generations (
     id               TEXT COLLATE "C" PRIMARY KEY,
     -- In which order they wait. Were that the id, the planner would walk the primary key past all that has ended,
@@ -231,4 +244,4 @@ CREATE TABLE inputs (
 
 CREATE INDEX inputs_of ON inputs (generation_id);
 
-INSERT INTO schema_version VALUES (3);
+INSERT INTO schema_version VALUES (4);

@@ -21,6 +21,7 @@ from atelier_server.store.postgres.database import PostgresDatabase
 from atelier_server.store.postgres.migrations import migrate
 from atelier_server.store.postgres.notices import Notice, Notices
 from atelier_server.store.postgres.shared_events import SharedCancellations, SharedEventBus
+from atelier_server.store.postgres.worker_registry import PostgresWorkerRegistry
 from atelier_server.store.protocol import ENDED, Claim, Event
 from atelier_server.store.quotas import RunningLimits
 from atelier_server.store.sql import event_rows, history, recovery, shares
@@ -35,6 +36,8 @@ class RecoveryRules:
     local_engines: Collection[str] = ()
     free_engines: Collection[str] = ()
     running_limits: RunningLimits | None = None
+    runs_engines: bool = True
+    """Whether this process claims work. One that does not leaves a takeover to those that do, if there are any."""
 
 
 @dataclass(slots=True)
@@ -71,6 +74,8 @@ class PostgresStore(SqlStore):
         self._free_engines = rules.free_engines
         self._limits = rules.running_limits
         self._running: set[str] = set()
+        self.workers = PostgresWorkerRegistry(database, lease)
+        """What the processes tell each other about their engines."""
         self._notices = Notices(dsn, lease.process, self._receive)
         self._shared = SharedEventBus(self._notices.tell_event)
         self._events = self._shared
@@ -121,7 +126,9 @@ class PostgresStore(SqlStore):
         return store
 
     async def _open(self) -> None:
-        taken = await self._database.run(self._take_over)
+        taken = _Taken()
+        if self._rules.runs_engines:
+            taken = await self._database.run(self._take_over)
         self._isolate(taken)
         self._ends_at_start = [event for event in taken.events if event.state in ENDED]
         self._cancelled_jobs = taken.cancelled_jobs
@@ -147,12 +154,17 @@ class PostgresStore(SqlStore):
 
     async def sweep(self, now: float) -> AsyncGenerator[Sequence[str]]:
         """See Store.sweep. First takes over the work of processes whose leases have ended."""
-        is_any_dead = partial(processes.is_any_dead, lease_seconds=self._lease.seconds)
-        if self._lease.is_steady() and await self._database.read(is_any_dead):
+        if self._lease.is_steady() and await self._is_takeover_due():
             await self._database.run(self._take_over, on_commit=self._continue)
         async with aclosing(super().sweep(now)) as steps:
             async for deleted in steps:
                 yield deleted
+
+    async def _is_takeover_due(self) -> bool:
+        is_any_dead = partial(processes.is_any_dead, lease_seconds=self._lease.seconds)
+        if not await self._database.read(is_any_dead):
+            return False
+        return self._rules.runs_engines or not await self.workers.is_any_alive()
 
     def _continue(self, taken: _Taken) -> None:
         """Tell watchers and workers of this process what was taken over."""
