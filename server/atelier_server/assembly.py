@@ -112,17 +112,10 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         for name, engine in engines.items()
     ]
     await recall(store, supervisors, statuses.backlog)
-    registered = None if registry is None else RegisteredEngines(registry, statuses, tuple(engines))
-    if registered is not None:
-        await registered.tell()
-        await registered.look()
-    decider = Decider(
-        inputs=InputLoader(artifacts, _make_decoder(settings.limits, stack)),
-        router=Router(statuses, settings.default_engine, Policy(settings.routing)),
-        styles=settings.styles,
-        loras=settings.loras,
-        rules=settings.routing_rules,
-    )
+    registered = None
+    if registry is not None:
+        registered = await RegisteredEngines.open(registry, statuses, tuple(engines))
+    decider = _make_decider(settings, statuses, artifacts, stack)
     storage = StorageMonitor(
         watched_directory(settings), store, blobs, min_free_bytes=settings.store.min_free_bytes
     )
@@ -153,6 +146,18 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         front=make_front(settings, service, server.interceptors),
         tls=tls,
         files=files,
+    )
+
+
+def _make_decider(
+    settings: Settings, statuses: EngineStatuses, artifacts: ArtifactStore, stack: AsyncExitStack
+) -> Decider:
+    return Decider(
+        inputs=InputLoader(artifacts, _make_decoder(settings.limits, stack)),
+        router=Router(statuses, settings.default_engine, Policy(settings.routing)),
+        styles=settings.styles,
+        loras=settings.loras,
+        rules=settings.routing_rules,
     )
 
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import zip_longest
+from typing import Self
 
 from atelier.v1.engine_pb2 import EngineState
 from atelier_engines.capabilities import Capabilities
@@ -78,6 +79,20 @@ class RegisteredEngines:
         self._differences: dict[str, list[str]] = {}
         self._changed = asyncio.Event()
         statuses.subscribe(lambda status: self._changed.set() if status.name in own else None)
+
+    @classmethod
+    async def open(
+        cls, registry: WorkerRegistry, statuses: EngineStatuses, own: Sequence[str]
+    ) -> Self:
+        """Tell and look once, so that what is known elsewhere is known here.
+
+        Raises:
+            StorageError: the database cannot be written or read.
+        """
+        registered = cls(registry, statuses, own)
+        await registered.tell()
+        await registered.look()
+        return registered
 
     async def run(self) -> None:
         """Tell and look every second, and tell at once when an engine changes its state; until cancelled."""
