@@ -45,6 +45,8 @@ class Step:
     """Number of steps of the whole task; 0 while unknown."""
     preview: Encoded | None = None
     """A small image of the intermediate result."""
+    batch: int = 0
+    """How many requests shared the run of the model that made it, of this task and of others; 0 where none is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from atelier_server.config.settings import Settings
 from atelier_server.config.trace_environment import wants_traces
 from atelier_server.config.warnings import find_warnings
 from atelier_server.data_directory import lock_data_directory
+from atelier_server.device_metrics import register_devices
 from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.errors import StorageError
 from atelier_server.generations.lifecycle import GenerationLifecycle
@@ -155,6 +156,7 @@ async def _serve_metrics(
     if settings.metrics is None:
         yield None
         return
+    register_devices()
     metrics_server = await MetricsServer.open(
         settings.metrics, is_ready=lambda: not generations.unready_reason
     )

@@ -10,6 +10,8 @@ disable_created_metrics()  # they double the output, and Prometheus does not nee
 
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 900, 3600, 10_800, 43_200)
 _BYTES = tuple(4.0**power for power in range(5, 15))
+_MESSAGE_BYTES = (0, *_BYTES, 4.0**15)
+_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 
 BUILD_INFO = Gauge(
     "atelier_build_info",
@@ -59,6 +61,12 @@ MEMORY_BYTES = Histogram(
     "Memory that an image took beside the model's weights, where the engine knows it.",
     ["engine"],
     buckets=_BYTES,
+)
+BATCH_SIZE = Histogram(
+    "atelier_batch_size",
+    "Requests, of one generation or of several, that shared the run of the model which made a step.",
+    ["engine"],
+    buckets=_BATCHES,
 )
 EAGER_RUNS = Counter(
     "atelier_eager_runs_total",
@@ -141,6 +149,29 @@ GRPC_SECONDS = Histogram(
     "Duration of calls.",
     ["grpc_service", "grpc_method"],
     buckets=_SECONDS,
+)
+CALLS_STARTED = Counter(
+    "grpc_server_call_started_total",
+    "Calls that started; this and those below by the names of gRPC's own metrics (gRFC A66).",
+    ["grpc_method"],
+)
+CALL_SECONDS = Histogram(
+    "grpc_server_call_duration_seconds",
+    "Duration of calls.",
+    ["grpc_method", "grpc_status"],
+    buckets=_SECONDS,
+)
+CALL_SENT_BYTES = Histogram(
+    "grpc_server_call_sent_total_compressed_message_size_bytes",
+    "Size of all messages that were sent in a call; none are compressed.",
+    ["grpc_method", "grpc_status"],
+    buckets=_MESSAGE_BYTES,
+)
+CALL_RECEIVED_BYTES = Histogram(
+    "grpc_server_call_rcvd_total_compressed_message_size_bytes",
+    "Size of all messages that were received in a call, before they were decompressed.",
+    ["grpc_method", "grpc_status"],
+    buckets=_MESSAGE_BYTES,
 )
 
 

@@ -16,6 +16,7 @@ import torch
 from atelier_engines.errors import OutOfMemoryError
 from atelier_engines.local import devices, errors
 from atelier_engines.local.weights.digests import FileIdentity
+from atelier_engines.model_use import MODEL_USE, Outcome
 
 _log = logging.getLogger(__name__)
 
@@ -219,6 +220,7 @@ class ModelCache:
             if not entry.leases and self._entries.get(entry.key) is entry:
                 del self._entries[entry.key]
                 entry.on_device, entry.resident = False, None
+                self._measure(entry.key.device)
             self._changed.notify_all()
 
     @contextmanager
@@ -227,7 +229,9 @@ class ModelCache:
         try:
             with entry.lock:
                 entry.last_used = next(self._clock)
-                if not entry.on_device:
+                if entry.on_device:
+                    MODEL_USE.count(str(entry.key.device), "hit")
+                else:
                     self._load_to_device(entry)
                 try:
                     yield
@@ -257,10 +261,12 @@ class ModelCache:
         entry.resident.offload(keep_in_ram=keep_in_ram)
         entry.on_device = False
         _empty_cache(entry.key.device)
+        self._measure(entry.key.device)
 
     def _load_to_device(self, entry: _Entry) -> None:
         """Have a resident on its device; its lock is held."""
         self._reserve(entry)
+        outcome: Outcome = "loaded" if entry.resident is None else "restored"
         try:
             if entry.resident is None:
                 entry.resident = entry.load()
@@ -270,6 +276,12 @@ class ModelCache:
         except BaseException:
             entry.on_device = False
             raise
+        MODEL_USE.count(str(entry.key.device), outcome)
+        self._measure(entry.key.device)
+
+    def _measure(self, device: torch.device) -> None:
+        with self._changed:
+            MODEL_USE.set_size(str(device), sum(entry.size for entry in self._list_on(device)))
 
     def _reserve(self, entry: _Entry) -> None:
         """Offload others until the entry fits, and count it as being on its device.
@@ -348,6 +360,7 @@ class ModelCache:
                     "hint": "raise memory_budget, or run fewer engines on this device",
                 },
             )
+        MODEL_USE.count(str(entry.key.device), "evicted")
         on_card = entry.key.device.type == "cuda"
         self.offload(entry, keep_in_ram=on_card and devices.available(_RAM) > entry.size)
 

@@ -13,12 +13,12 @@ import threading
 import traceback
 from collections.abc import AsyncGenerator, Callable, Generator, Hashable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
-from atelier_engines.event import Event
+from atelier_engines.event import Event, Step
 from atelier_engines.threads import Emit, wait_shielded
 
 _log = logging.getLogger(__name__)
@@ -181,6 +181,8 @@ class StepScheduler(Generic[RequestT, PredictionT]):
         self._predict: Predict[RequestT, PredictionT] | None = None
         self._batcher: FairBatcher | None = None
         self._stopped = False
+        self._batch_size = 0
+        """Of the run whose predictions the coroutines get now; 0 between runs."""
         self._thread = threading.Thread(target=self._run_thread, name=name, daemon=True)
         self._thread.start()
 
@@ -219,6 +221,8 @@ class StepScheduler(Generic[RequestT, PredictionT]):
         events: asyncio.Queue[Event | None] = asyncio.Queue()
 
         def emit(event: Event | None) -> None:
+            if isinstance(event, Step):
+                event = replace(event, batch=self._batch_size)
             loop.call_soon_threadsafe(events.put_nowait, event)
 
         task = _Task(emit=emit)
@@ -311,10 +315,12 @@ class StepScheduler(Generic[RequestT, PredictionT]):
             predictions = self._predict([coroutine.request for coroutine in batch])
         except Exception as error:  # noqa: BLE001 (the coroutines get it)
             return error
+        self._batch_size = len(batch)
         for coroutine, prediction in zip(batch, predictions, strict=True):
             self._run_commands()
             if coroutine.active:
                 coroutine.advance(prediction)
+        self._batch_size = 0
         return None
 
     def _coroutines(self) -> list[_Coroutine[RequestT, PredictionT]]:

@@ -7,7 +7,10 @@ import time
 from google.protobuf.duration_pb2 import Duration
 
 from atelier.v1 import generation_pb2 as pb
+from atelier_server.execution.work_summary import find_claim_trace
 from atelier_server.metrics import STAGE_SECONDS, histogram
+from atelier_server.store.protocol import Claim
+from atelier_server.tracing.exporter import find_exemplar
 
 _MAX_INTERVALS = 256  # kept of one attempt, for traces
 
@@ -49,11 +52,12 @@ class StageTimer:
                 self.intervals.append((self._stage, self._stage_started_at, now))
         self._stage, self._stage_started_at = stage, now
 
-    def record_timings(self, engine: str) -> list[pb.Timing]:
+    def record_timings(self, engine: str, claim: Claim) -> list[pb.Timing]:
         """End the current stage; the time of each, in the order first entered. Also updates the metrics."""
         self.enter("")
+        exemplar = find_exemplar(find_claim_trace(claim))
         for stage, seconds in self._seconds.items():
-            histogram(STAGE_SECONDS, engine, stage).observe(seconds)
+            histogram(STAGE_SECONDS, engine, stage).observe(seconds, exemplar)
         return [
             pb.Timing(
                 stage=stage, duration=Duration(nanos=int(seconds % 1 * 1e9), seconds=int(seconds))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import assert_never
 
+from atelier_engines.event import Step
 from atelier_engines.task import AudioTask, ImageTask, Task
-from atelier_server.metrics import MEMORY_BYTES, OUTPUTS, STEPS, counter, histogram
+from atelier_server.metrics import BATCH_SIZE, MEMORY_BYTES, OUTPUTS, STEPS, counter, histogram
 from atelier_server.store.protocol import Claim
-from atelier_server.tracing.trace_context import find_trace
+from atelier_server.tracing.trace_context import Trace, find_trace
 
 
 def describe_claim(claim: Claim) -> Mapping[str, object]:
@@ -19,8 +20,13 @@ def describe_claim(claim: Claim) -> Mapping[str, object]:
         "tenant": claim.metadata.tenant,
         "engine": claim.generation.engine,
         "attempt": claim.attempt,
-        "trace": find_trace(claim.metadata.trace_context, claim.generation.id).text,
+        "trace": find_claim_trace(claim).text,
     }
+
+
+def find_claim_trace(claim: Claim) -> Trace:
+    """The trace of the generation."""
+    return find_trace(claim.metadata.trace_context, claim.generation.id)
 
 
 def describe_end(
@@ -38,6 +44,12 @@ def describe_end(
     if task is not None:
         fields |= _describe_task(task)
     return {**fields, "memory_bytes": memory_bytes} if memory_bytes else fields
+
+
+def count_step(engine: str, step: Step) -> None:
+    """Count in the metrics how many requests have shared the run that made the step."""
+    if step.batch:
+        histogram(BATCH_SIZE, engine).observe(step.batch)
 
 
 def count_work(

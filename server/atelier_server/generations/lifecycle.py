@@ -162,7 +162,8 @@ class GenerationLifecycle:
             self.decider.hand_over(submission.generation.id, submission.task, route)
         backlog = self.decider.router.engines.backlog
         # before events tell that it runs
-        self._meter.expect(generation_id, batch=applicant.batch)
+        trace = sender.metadata.trace_context
+        self._meter.expect(generation_id, batch=applicant.batch, trace_context=trace)
         backlog.add(generation_id, route.engine.name, work, caller, batch=applicant.batch)
         accepted = False
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from atelier.v1.generation_pb2 import (
     STATE_CANCELLED,
@@ -24,6 +25,8 @@ from atelier_server.metrics import (
 )
 from atelier_server.store.priorities import is_batch
 from atelier_server.store.protocol import ENDED, Event
+from atelier_server.tracing.exporter import find_exemplar
+from atelier_server.tracing.trace_context import find_trace
 
 
 class GenerationMeter:
@@ -35,11 +38,17 @@ class GenerationMeter:
         self._started: set[str] = set()
         self._timed_out: set[str] = set()
         self._batch: set[str] = set()
+        self._exemplars: dict[str, dict[str, str]] = {}
 
-    def expect(self, generation_id: str, *, batch: bool) -> None:
-        """Note the priority of a generation that is about to be accepted; if it is not, `forget` it."""
+    def expect(
+        self, generation_id: str, *, batch: bool, trace_context: Mapping[str, str]
+    ) -> None:
+        """Note priority and trace of a generation that is about to be accepted; if it is not, `forget` it."""
         if batch:
             self._batch.add(generation_id)
+        exemplar = find_exemplar(find_trace(trace_context, generation_id))
+        if exemplar is not None:
+            self._exemplars[generation_id] = exemplar
 
     def time_out(self, generation_id: str) -> None:
         """Note that the generation is about to be cancelled because the deadline of its last call has passed."""
@@ -51,6 +60,7 @@ class GenerationMeter:
         self._started.discard(generation_id)
         self._timed_out.discard(generation_id)
         self._batch.discard(generation_id)
+        self._exemplars.pop(generation_id, None)
 
     def forget_ended(self, event: Event) -> None:
         """Forget a generation that has ended, also in another process, which measures it."""
@@ -69,8 +79,9 @@ class GenerationMeter:
             self._started.add(generation_id)
             accepted = self._accepted.get(generation_id)
             if accepted is not None:
+                waited = time.monotonic() - accepted
                 batch = generation_id in self._batch
-                _observe_wait(event.engine, time.monotonic() - accepted, batch=batch)
+                self._observe_wait(event.engine, generation_id, waited, batch=batch)
 
     def _count(self, ended: Generation) -> None:
         counter(GENERATIONS, ended.engine, self._find_outcome(ended)).inc()
@@ -82,11 +93,13 @@ class GenerationMeter:
         accepted = self._accepted.get(ended.id)
         if accepted is None and len(ended.receipt.attempts) == 1:
             waited = ended.start_time.ToMicroseconds() - ended.create_time.ToMicroseconds()
-            _observe_wait(ended.engine, max(0.0, waited / 1e6), batch=is_batch(ended))
+            seconds = max(0.0, waited / 1e6)
+            self._observe_wait(ended.engine, ended.id, seconds, batch=is_batch(ended))
         if ended.state == STATE_SUCCEEDED:
             dated = (ended.end_time.ToMicroseconds() - ended.create_time.ToMicroseconds()) / 1e6
             seconds = max(0.0, dated) if accepted is None else time.monotonic() - accepted
-            histogram(GENERATION_SECONDS, ended.engine).observe(seconds)
+            exemplar = self._exemplars.get(ended.id)
+            histogram(GENERATION_SECONDS, ended.engine).observe(seconds, exemplar)
 
     def _find_outcome(self, ended: Generation) -> str:
         timed_out = ended.state == STATE_CANCELLED and ended.id in self._timed_out
@@ -94,6 +107,9 @@ class GenerationMeter:
             return "deadline_exceeded"
         return State.Name(ended.state).removeprefix("STATE_").lower()
 
-
-def _observe_wait(engine: str, seconds: float, *, batch: bool) -> None:
-    histogram(QUEUE_SECONDS, engine, "batch" if batch else "interactive").observe(seconds)
+    def _observe_wait(
+        self, engine: str, generation_id: str, seconds: float, *, batch: bool
+    ) -> None:
+        priority = "batch" if batch else "interactive"
+        exemplar = self._exemplars.get(generation_id)
+        histogram(QUEUE_SECONDS, engine, priority).observe(seconds, exemplar)

@@ -22,6 +22,10 @@ class Exporter(Protocol):
         """Send them, later and in the background."""
         ...
 
+    def is_sampled(self, trace: Trace) -> bool:
+        """Whether the trace is recorded: the same for all its spans, for it is decided by the caller or by its id."""
+        ...
+
 
 _active: list[Exporter] = []
 
@@ -29,6 +33,14 @@ _active: list[Exporter] = []
 def find_exporter() -> Exporter | None:
     """What takes spans in this process; None if nobody wants any, and none need to be made."""
     return _active[-1] if _active else None
+
+
+def find_exemplar(trace: Trace) -> dict[str, str] | None:
+    """The label that leads from a measurement to its trace; None if nobody records that trace."""
+    exporter = find_exporter()
+    if exporter is None or not exporter.is_sampled(trace):
+        return None
+    return {"trace_id": trace.text}
 
 
 @contextmanager
@@ -71,22 +83,22 @@ class _SdkExporter:
     def export(self, spans: Iterable[Span]) -> None:
         """See Exporter.export."""
         for span in spans:
-            if self._is_sampled(span):
+            if self.is_sampled(span.trace):
                 self._processor.on_end(self._convert(span))
 
     def close(self) -> None:
         """Send what is left, and end the thread that sends."""
         self._processor.shutdown()  # type: ignore[no-untyped-call]  # of the SDK
 
-    def _is_sampled(self, span: Span) -> bool:
-        """Whether the trace is recorded: the same for all its spans, for it is decided by the caller or by its id."""
-        from opentelemetry import trace  # noqa: PLC0415 (an extra)
+    def is_sampled(self, trace: Trace) -> bool:
+        """See Exporter.is_sampled."""
+        from opentelemetry.trace import NonRecordingSpan, set_span_in_context  # noqa: PLC0415 (an extra)
 
         context = None
-        if span.trace.caller_span_id:
-            caller = _find_context(span.trace, span.trace.caller_span_id)
-            context = trace.set_span_in_context(trace.NonRecordingSpan(caller))
-        decided = self._provider.sampler.should_sample(context, span.trace.trace_id, span.name)
+        if trace.caller_span_id:
+            caller = _find_context(trace, trace.caller_span_id)
+            context = set_span_in_context(NonRecordingSpan(caller))
+        decided = self._provider.sampler.should_sample(context, trace.trace_id, "generation")
         return bool(decided.decision.is_sampled())  # type: ignore[no-untyped-call]  # of the SDK
 
     def _convert(self, span: Span) -> ReadableSpan:

@@ -80,7 +80,7 @@ class IncomingRequest:
 
     __slots__ = (
         *("_context", "_ending", "_form", "_held", "_memory", "_stream", "_timer"),
-        *("request_id", "target"),
+        *("received_bytes", "request_id", "target"),
     )
 
     def __init__(self, form: RequestForm, context: Context, memory: RequestMemory) -> None:
@@ -89,6 +89,8 @@ class IncomingRequest:
         self._held: Held | None = None
         self._stream: AsyncGenerator[object] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self.received_bytes = 0
+        """Size of what has come so far."""
         self.request_id = ""
         """The id that the request carries; empty if it has none, or until it has been received."""
         self.target = ""
@@ -157,6 +159,7 @@ class IncomingRequest:
         if data is aio.EOF:
             held.shrink(0)
             return None
+        self.received_bytes += len(data)
         held.shrink(len(data))
         return self._form.parse(data)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
 from types import TracebackType
 
 import grpc
@@ -14,6 +13,10 @@ from grpc import aio
 from atelier_server.clock import current_timestamp
 from atelier_server.errors import GenerationFailedError, ServiceError
 from atelier_server.metrics import (
+    CALL_RECEIVED_BYTES,
+    CALL_SECONDS,
+    CALL_SENT_BYTES,
+    CALLS_STARTED,
     GRPC_HANDLED,
     GRPC_SECONDS,
     GRPC_STARTED,
@@ -23,9 +26,9 @@ from atelier_server.metrics import (
 )
 from atelier_server.rpc.interceptors.chain import Call, Context
 from atelier_server.rpc.interceptors.errors import find_code
-from atelier_server.tracing.exporter import find_exporter
+from atelier_server.tracing.exporter import find_exemplar, find_exporter
 from atelier_server.tracing.spans import Span, Value, find_generation_span_id
-from atelier_server.tracing.trace_context import find_trace
+from atelier_server.tracing.trace_context import Trace, find_trace
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +43,9 @@ class CallObserver:
         self._call, self._context, self._start = call, context, 0.0
 
     async def __aenter__(self) -> Call:
-        counter(GRPC_STARTED, self._call.service, self._call.method).inc()
+        call = self._call
+        counter(GRPC_STARTED, call.service, call.method).inc()
+        counter(CALLS_STARTED, f"{call.service}/{call.method}").inc()
         self._start = time.perf_counter()
         return self._call
 
@@ -55,18 +60,36 @@ class CallObserver:
         counter(GRPC_HANDLED, call.service, call.method, code.name).inc()
         if isinstance(error, ServiceError) and not isinstance(error, GenerationFailedError):
             counter(REJECTIONS, error.reason).inc()
-        histogram(GRPC_SECONDS, call.service, call.method).observe(seconds)
-        if (exporter := find_exporter()) is not None:
-            exporter.export(_build_span(call, code, seconds))
+        exporter, trace = find_exporter(), _find_trace(call)
+        exemplar = None if exporter is None or trace is None else find_exemplar(trace)
+        _measure(call, code, seconds, exemplar)
+        if exporter is not None and trace is not None:
+            exporter.export([_build_span(call, trace, code, seconds)])
         _log.debug("call_finished", extra={"code": code.name, "seconds": round(seconds, 6)})
 
 
-def _build_span(call: Call, code: grpc.StatusCode, seconds: float) -> Iterator[Span]:
-    """The span of a call that has just ended, if it belongs to a trace: of its caller, or of its generation."""
+def _measure(
+    call: Call, code: grpc.StatusCode, seconds: float, exemplar: dict[str, str] | None
+) -> None:
+    """Time and weigh a call that has just ended."""
+    histogram(GRPC_SECONDS, call.service, call.method).observe(seconds, exemplar)
+    labels = (f"{call.service}/{call.method}", code.name)
+    histogram(CALL_SECONDS, *labels).observe(seconds, exemplar)
+    histogram(CALL_SENT_BYTES, *labels).observe(call.answer.sent_bytes)
+    histogram(CALL_RECEIVED_BYTES, *labels).observe(call.request.received_bytes)
+
+
+def _find_trace(call: Call) -> Trace | None:
+    """The trace that a call belongs to, of its caller or of its generation; None if it has neither."""
     generation = call.accepted.generation_id
     if not generation and not call.trace_context:
-        return
-    trace = find_trace(call.trace_context, generation)
+        return None
+    return find_trace(call.trace_context, generation)
+
+
+def _build_span(call: Call, trace: Trace, code: grpc.StatusCode, seconds: float) -> Span:
+    """The span of a call that has just ended."""
+    generation = call.accepted.generation_id
     whole = find_generation_span_id(generation) if generation else 0
     ended = current_timestamp().ToNanoseconds()
     attributes: dict[str, Value] = {
@@ -77,7 +100,7 @@ def _build_span(call: Call, code: grpc.StatusCode, seconds: float) -> Iterator[S
     }
     if generation:
         attributes["atelier.generation"] = generation
-    yield Span(
+    return Span(
         name=f"{call.service}/{call.method}",
         trace=trace,
         parent_id=trace.caller_span_id or whole,

@@ -20,12 +20,14 @@ Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 class OutgoingAnswer:
     """The answer of one call, or the stream of them."""
 
-    __slots__ = ("_context", "_held", "_memory")
+    __slots__ = ("_context", "_held", "_memory", "sent_bytes")
 
     def __init__(self, context: Context, memory: AnswerMemory) -> None:
         """Hold nothing yet."""
         self._context, self._memory = context, memory
         self._held: Held | None = None
+        self.sent_bytes = 0
+        """Size of what has been handed over so far."""
 
     async def reserve(self, tenant: str, size: int) -> None:
         """Hold enough for an answer of about so many bytes, before it is made.
@@ -42,6 +44,7 @@ class OutgoingAnswer:
             AnswerMemoryError: there is no room for a while.
         """
         await self._resize(tenant, COPIES * len(data))
+        self.sent_bytes += len(data)
         return SerializedResponse(data)
 
     async def send_next(self, tenant: str, data: bytes) -> SerializedResponse:
@@ -51,6 +54,7 @@ class OutgoingAnswer:
             AnswerMemoryError: there is no room for a while.
         """
         await self._resize(tenant, STREAM_COPIES * len(data))
+        self.sent_bytes += len(data)
         return SerializedResponse(data)
 
     def let_go(self) -> None:
