@@ -116,6 +116,16 @@ SERVICE = Dashboard(
                 {"{{grpc_method}}": rate("grpc_server_started_total", "grpc_method")},
             ),
             Panel(
+                "Time of calls (p95)",
+                "s",
+                {
+                    "{{grpc_method}}": quantile(
+                        0.95, "grpc_server_call_duration_seconds", "grpc_method"
+                    )
+                },
+                "Calls that wait for a generation or follow one take as long as it does.",
+            ),
+            Panel(
                 "Calls that end with an error",
                 "reqps",
                 {
@@ -226,6 +236,64 @@ ENGINES = Dashboard(
         ],
         [
             Panel(
+                "Requests that share a run of the model (p50, p95)",
+                "short",
+                {
+                    "{{engine}} p50": quantile(0.5, "atelier_batch_size", "engine"),
+                    "{{engine}} p95": quantile(0.95, "atelier_batch_size", "engine"),
+                },
+                "Weighted by steps. Near 1 with a queue: max_batch is too low, or tasks are too unlike to share runs.",
+            ),
+            Panel(
+                "Components of models that were not where they run",
+                "ops",
+                {
+                    "{{device}} {{outcome}}": rate(
+                        "atelier_model_cache_uses_total", "device, outcome", 'outcome!="hit"'
+                    ),
+                    "{{device}} evicted": rate("atelier_model_cache_evictions_total", "device"),
+                },
+                "Again and again: the models do not fit beside each other; fewer engines, or more memory.",
+            ),
+            Panel(
+                "Memory of loaded models",
+                "bytes",
+                {"{{device}}": latest("atelier_model_cache_bytes", "device")},
+            ),
+        ],
+        [
+            Panel(
+                "GPU memory in use",
+                "bytes",
+                {
+                    "{{instance}} {{gpu}}": latest(
+                        "atelier_gpu_memory_used_bytes", "instance, gpu"
+                    ),
+                    "{{instance}} {{gpu}} of": latest(
+                        "atelier_gpu_memory_total_bytes", "instance, gpu"
+                    ),
+                },
+                "From NVIDIA's driver, where there is one, with the extra `nvml`.",
+            ),
+            Panel(
+                "GPU utilisation",
+                "percentunit",
+                {"{{instance}} {{gpu}}": latest("atelier_gpu_utilization_ratio", "instance, gpu")},
+                "Share of the time in which something ran. Low with a queue: the GPU waits for the host.",
+            ),
+            Panel(
+                "Power and temperature",
+                "short",
+                {
+                    "{{instance}} {{gpu}} W": latest("atelier_gpu_power_watts", "instance, gpu"),
+                    "{{instance}} {{gpu}} °C": latest(
+                        "atelier_gpu_temperature_celsius", "instance, gpu"
+                    ),
+                },
+            ),
+        ],
+        [
+            Panel(
                 "Runs that were not compiled",
                 "ops",
                 {"{{engine}}": rate("atelier_eager_runs_total", "engine")},
@@ -266,6 +334,15 @@ MONEY = Dashboard(
                     "{{engine}}": f"{latest('atelier_daily_spent', 'engine')}"
                     f" / {latest('atelier_daily_budget', 'engine')}"
                 },
+            ),
+            Panel(
+                "Joules of one output",
+                "joule",
+                {
+                    "all engines": f"{rate('atelier_gpu_energy_joules_total', 'job')}"
+                    f" / {rate('atelier_outputs_total', 'job')}"
+                },
+                "What the GPUs draw, idle or not, shared among the outputs of the time.",
             ),
             Panel(
                 "Cost of one output",

@@ -134,7 +134,7 @@ class _Gpus:
         info = GaugeMetricFamily(
             "atelier_gpu_info",
             "1; the labels say which GPU it is.",
-            labels=["gpu", "uuid", "name"],
+            labels=["gpu", "uuid", "product"],
         )
         for number, handle in self._handles.items():
             with suppress(self._nvml.NVMLError):

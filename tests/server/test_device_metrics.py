@@ -26,8 +26,8 @@ def test_gpus_are_measured_as_the_driver_tells(start_server: StartServer, tmp_pa
     server = start_server(environment={"LD_LIBRARY_PATH": str(library.parent)})
     found = {sample: value for sample, value in samples(server).items() if "_gpu_" in sample[0]}
     assert found == {
-        key("atelier_gpu_info", gpu="0", uuid="GPU-1", name="Stand-in"): 1,
-        key("atelier_gpu_info", gpu="1", uuid="MIG-2", name="Stand-in"): 1,
+        key("atelier_gpu_info", gpu="0", uuid="GPU-1", product="Stand-in"): 1,
+        key("atelier_gpu_info", gpu="1", uuid="MIG-2", product="Stand-in"): 1,
         key("atelier_gpu_memory_used_bytes", gpu="0"): 1e9,
         key("atelier_gpu_memory_used_bytes", gpu="1"): 1e9,
         key("atelier_gpu_memory_total_bytes", gpu="0"): 8e10,

@@ -23,6 +23,7 @@ from atelier.v1.task_pb2 import Control, ImageTask, Lora, MediaSource, Upscale
 from atelier_tiny import LORAS
 from tests.conftest import RunningServer, launch
 from tests.server.calls import Stub, dispositions, refusal
+from tests.server.test_metrics import key, samples
 
 SENT = MediaSource(attachment="sent")
 
@@ -208,6 +209,26 @@ async def test_many_callers_get_what_each_would_get_alone(stub: Stub) -> None:
     together = await asyncio.gather(*(made(stub, request) for request in requests))
     for one, (other, _) in zip(alone, together, strict=True):
         assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
+
+
+async def test_shared_runs_and_loaded_models_are_measured(
+    studio: RunningServer, stub: Stub
+) -> None:
+    """Images of one task share every run of the model, which is there already."""
+    before = samples(studio)
+    await made(stub, asked("a red apple", num_images=4))
+    after = samples(studio)
+
+    def growth(name: str, **labels: str) -> float:
+        return after[key(name, **labels)] - before.get(key(name, **labels), 0)
+
+    steps = growth("atelier_batch_size_count", engine="tiny")
+    assert steps == growth("atelier_steps_total", engine="tiny", model="atelier-tiny") > 0
+    assert growth("atelier_batch_size_sum", engine="tiny") == 4 * steps
+    assert growth("atelier_model_cache_uses_total", device="cpu", outcome="hit") > 0
+    assert growth("atelier_model_cache_uses_total", device="cpu", outcome="loaded") == 0
+    assert after[key("atelier_model_cache_uses_total", device="cpu", outcome="loaded")] > 0
+    assert after[key("atelier_model_cache_bytes", device="cpu")] > 2**24
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import urllib.request
+import http.client
 from collections.abc import Mapping
+from contextlib import closing
 
 from grpc import aio
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -27,15 +28,17 @@ LINKED = {
 
 def read_exemplars(server: RunningServer) -> Mapping[str, set[str]]:
     """The traces that measurements lead to, by the metric."""
-    request = urllib.request.Request(f"http://{server.metrics_address}/metrics")
-    request.add_header("Accept", "application/openmetrics-text; version=1.0.0")
     found: dict[str, set[str]] = {}
-    with urllib.request.urlopen(request, timeout=300) as answer:
-        assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
-        for family in text_string_to_metric_families(answer.read().decode()):
-            for sample in family.samples:
-                if sample.exemplar is not None:
-                    found.setdefault(family.name, set()).add(sample.exemplar.labels["trace_id"])
+    with closing(http.client.HTTPConnection(server.metrics_address, timeout=300)) as connection:
+        headers = {"Accept": "application/openmetrics-text; version=1.0.0"}
+        connection.request("GET", "/metrics", headers=headers)
+        answer = connection.getresponse()
+        text = answer.read().decode()
+    assert (answer.getheader("Content-Type") or "").startswith("application/openmetrics-text")
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.exemplar is not None:
+                found.setdefault(family.name, set()).add(sample.exemplar.labels["trace_id"])
     return found
 
 

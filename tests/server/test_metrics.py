@@ -83,6 +83,31 @@ async def test_work_is_counted_and_timed(workshop: RunningServer, workshop_stub:
         assert after[sample] - before.get(sample, 0) == growth, sample
 
 
+async def test_calls_are_measured_by_the_names_of_grpc(
+    workshop: RunningServer, workshop_stub: Stub
+) -> None:
+    """Its own metrics (gRFC A66): a method has its service before it, and messages are weighed."""
+    before = samples(workshop)
+    request = image_request(engine="twin")
+    answer = await workshop_stub.Generate(request)
+    await refusal(workshop_stub.Generate(image_request(engine="nobody")))
+    after = samples(workshop)
+    method = {"grpc_method": "atelier.v1.GenerationService/Generate"}
+    well = {**method, "grpc_status": "OK"}
+    ill = {**method, "grpc_status": "NOT_FOUND"}
+    size = "grpc_server_call_{}_total_compressed_message_size_bytes_{}".format
+    for sample, growth in (
+        (key("grpc_server_call_started_total", **method), 2),
+        (key("grpc_server_call_duration_seconds_count", **well), 1),
+        (key("grpc_server_call_duration_seconds_count", **ill), 1),
+        (key(size("sent", "sum"), **well), answer.ByteSize()),
+        (key(size("rcvd", "sum"), **well), request.ByteSize()),
+        (key(size("sent", "sum"), **ill), 0),
+        (key(size("sent", "count"), **ill), 1),
+    ):
+        assert after[sample] - before.get(sample, 0) == growth, sample
+
+
 async def test_every_way_to_be_cancelled_is_counted(
     workshop: RunningServer, workshop_stub: Stub
 ) -> None:

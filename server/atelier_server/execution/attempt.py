@@ -35,7 +35,7 @@ from atelier_server.execution.cancel_outcomes import describe_stop, find_left
 from atelier_server.execution.charges import record_charges, take_cost
 from atelier_server.execution.failures import to_failure
 from atelier_server.execution.stage_timer import StageTimer
-from atelier_server.execution.work_summary import count_step, count_work, describe_end
+from atelier_server.execution.work_summary import count_work, describe_end
 from atelier_server.store.priorities import is_batch
 from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
 
@@ -111,7 +111,6 @@ class Attempt:
     def record_step(self, step: Step) -> Event:
         """Record a step that is done; returns the event to log."""
         self.step, self.steps = step.index, step.total
-        count_step(self.generation.engine, step)
         event = self.snapshot()
         if step.preview is not None:
             size = ImageSize(width=step.preview.width, height=step.preview.height)

@@ -41,7 +41,7 @@ from atelier_server.execution.canvas_runs import run_on_canvas
 from atelier_server.execution.engine_notes import describe_notes, describe_reuse
 from atelier_server.execution.event_writer import EventWriter
 from atelier_server.execution.spending_gate import SpendingGate
-from atelier_server.execution.work_summary import describe_claim
+from atelier_server.execution.work_summary import count_step, describe_claim
 from atelier_server.logs import log_fields
 from atelier_server.metrics import EAGER_RUNS, REUSED_OUTPUTS, counter
 from atelier_server.store.protocol import Claim, ClaimLostError, Store
@@ -189,6 +189,7 @@ class Worker:
                             partial(self.store.save_remote_handle, claim, event.handle)
                         )
                     case engine_event.Step():
+                        count_step(self.supervisor.name, event)
                         await log.write(attempt.record_step(event))
                     case engine_event.Output():
                         cached = event.cached

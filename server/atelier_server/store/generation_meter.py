@@ -40,9 +40,7 @@ class GenerationMeter:
         self._batch: set[str] = set()
         self._exemplars: dict[str, dict[str, str]] = {}
 
-    def expect(
-        self, generation_id: str, *, batch: bool, trace_context: Mapping[str, str]
-    ) -> None:
+    def expect(self, generation_id: str, *, batch: bool, trace_context: Mapping[str, str]) -> None:
         """Note priority and trace of a generation that is about to be accepted; if it is not, `forget` it."""
         if batch:
             self._batch.add(generation_id)

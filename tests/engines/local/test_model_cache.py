@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +16,7 @@ import torch
 from atelier_engines.errors import OutOfMemoryError
 from atelier_engines.local.model_cache import CacheKey, Lease, ModelCache
 from atelier_engines.local.torch_module import TorchModule, count_bytes
+from atelier_engines.model_use import MODEL_USE
 
 CPU = torch.device("cpu")
 SIDE = 1024
@@ -94,6 +96,32 @@ def test_what_was_used_longest_ago_goes_first() -> None:
     assert box.made == ["a", "bb", "ccc", "bb"]
     assert first_weight(first) == 1.0
     assert first.resident.module is module
+
+
+def count_uses() -> Counter[str]:
+    """What all caches of this process have done on the CPU so far, and what is there now."""
+    for use in MODEL_USE.read():
+        if use.device == "cpu":
+            return Counter({**use.counts, "bytes": use.nbytes})
+    return Counter()
+
+
+def test_uses_and_evictions_are_counted() -> None:
+    """A component is loaded once, used where it is, makes room for another, and comes back."""
+    box = Box(SIZE)
+    before = count_uses()
+    first = box.acquire("a")
+    assert first_weight(first) == 1.0
+    box.acquire("bb")
+    assert first_weight(first) == 1.0
+    after = count_uses()
+    assert after["bytes"] == SIZE
+    assert {name: after[name] - before[name] for name in after.keys() - {"bytes"}} == {
+        "loaded": 2,
+        "hit": 1,
+        "evicted": 2,
+        "restored": 1,
+    }
 
 
 def test_what_is_put_away_takes_no_memory() -> None:
