@@ -102,7 +102,8 @@ def count_uses() -> Counter[str]:
     """What all caches of this process have done on the CPU so far, and what is there now."""
     for use in MODEL_USE.read():
         if use.device == "cpu":
-            return Counter({**use.counts, "bytes": use.nbytes})
+            counts: dict[str, int] = {str(name): number for name, number in use.counts.items()}
+            return Counter({**counts, "bytes": use.nbytes})
     return Counter()
 
 
