@@ -34,6 +34,9 @@ CLUSTER := .tools/cluster
 PROMETHEUS := .tools/prometheus
 TYPESCRIPT := clients/typescript
 GO_TOOLS := .tools/bin/go-client .tools/bin/go-proxy
+GO_CLIENT := clients/go
+# With their versions in the name, so that others are built when these change.
+GO_PLUGINS := .tools/go-plugins/1.36.12-1.6.2
 
 # --- For everybody
 
@@ -70,7 +73,7 @@ test-dist: install .tools/sdk/sbom/installed ## Build all distributions, and use
 	$(BIN)/pytest -m dist
 
 .PHONY: clients-test
-clients-test: install $(TYPESCRIPT)/dist/conformance.js ## Build the clients in other languages, and run the cases that all must meet
+clients-test: install $(TYPESCRIPT)/dist/conformance.js .tools/bin/go-conformance ## Build the clients in other languages, and run the cases that all must meet
 	$(BIN)/pytest -rs -m clients tests/clients
 
 .PHONY: lint
@@ -86,17 +89,18 @@ format: install ## Format the code, and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 
 .PHONY: proto
-proto: install ## Make the generated code and the server's copy of the contract
+proto: install | $(GO_PLUGINS) ## Make the generated code and the server's copy of the contract
 	$(call generate,.)
 
 .PHONY: check-proto
-check-proto: install ## Check the contract: style, breaking changes, generated code
+check-proto: install | $(GO_PLUGINS) ## Check the contract: style, breaking changes, generated code
 	$(BIN)/buf lint proto
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	$(call generate,"$$fresh"); \
 	echo 'buf breaking against $(BASELINE)'; \
 	$(BIN)/buf breaking "$$fresh/$(CONTRACT)" --against $(BASELINE); \
 	diff -rq -x __init__.py -x __pycache__ -x py.typed "$$fresh/clients/python/atelier" clients/python/atelier \
+		&& if [[ -d "$$fresh/clients/go" ]]; then diff -rq "$$fresh/clients/go/atelier" clients/go/atelier; fi \
 		&& cmp "$$fresh/$(CONTRACT)" $(CONTRACT) \
 		|| { echo 'The generated code is out of date: run `make proto`.'; exit 1; }
 
@@ -297,6 +301,28 @@ $(GO_TOOLS): .tools/bin/go-%: tests/go_%/main.go tests/go_%/go.mod
 		echo 'The Go $* could not be built: the tests that need it will be skipped'; \
 	fi
 
+# Of the stubs for Go. Without them, those stay as they are, and are not checked.
+$(GO_PLUGINS):
+	@if ! command -v go >/dev/null; then \
+		echo 'No Go here: its stubs are neither made nor checked'; \
+	else \
+		export GOBIN=$(abspath $@.new) GOFLAGS=-trimpath; \
+		go install google.golang.org/protobuf/cmd/protoc-gen-go@v$(firstword $(subst -, ,$(@F))) \
+			&& go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v$(lastword $(subst -, ,$(@F))) \
+			&& mv $@.new $@ || echo 'The plugins could not be built: the stubs for Go are neither made nor checked'; \
+	fi
+
+# Tests of this client are skipped without Go.
+.tools/bin/go-conformance: $(shell find $(GO_CLIENT) -name '*.go' -o -name 'go.*')
+	@if ! command -v go >/dev/null; then \
+		echo 'No Go here: the cases of the client in Go will be skipped'; \
+	elif ! go mod download -C $(GO_CLIENT); then \
+		echo 'The modules of the client in Go could not be fetched: its cases will be skipped'; \
+	else \
+		cd $(GO_CLIENT) && test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./... && go test ./... \
+			&& go build -trimpath -o $(abspath $@) ./internal/conformance; \
+	fi
+
 # Tests of this client are skipped without Node.
 $(TYPESCRIPT)/dist/conformance.js: $(wildcard $(TYPESCRIPT)/src/*.ts $(TYPESCRIPT)/*.json $(TYPESCRIPT)/*.yaml proto/atelier/v1/*.proto) | $(INSTALLED)
 	@if ! node --version 2>/dev/null | grep -qE '^v(2[0-9]|[3-9][0-9])\.' || ! command -v npm >/dev/null; then \
@@ -315,6 +341,7 @@ $(TYPESCRIPT)/dist/conformance.js: $(wildcard $(TYPESCRIPT)/src/*.ts $(TYPESCRIP
 # $(call generate,FOLDER): the generated code and the server's contract, in a tree under FOLDER.
 define generate
 $(BIN)/buf generate --template proto/buf.gen.yaml --output $(1); \
+if [[ -d $(GO_PLUGINS) ]]; then PATH=$(abspath $(GO_PLUGINS)):$$PATH $(BIN)/buf generate --template clients/go/buf.gen.yaml --output $(1); fi; \
 mkdir -p $(1)/$(dir $(CONTRACT)); \
 $(BIN)/buf build proto --as-file-descriptor-set --exclude-source-info --output $(1)/$(CONTRACT)
 endef

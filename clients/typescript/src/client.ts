@@ -4,13 +4,14 @@
  * `connect` of `@atelier/client/node` or `@atelier/client/web` makes one.
  */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { type CallOptions, type Client as Stub, createClient, type Transport } from "@connectrpc/connect";
+import { type CallOptions, type Client as Stub, Code, createClient, type Transport } from "@connectrpc/connect";
 import {
   type Artifact,
   type GenerateRequest,
   type Generation,
   GenerationService,
   GenerateRequestSchema,
+  State,
   type StreamProgressResponse,
 } from "./contract.js";
 import { AtelierError } from "./errors.js";
@@ -28,9 +29,10 @@ export interface Options {
   timeoutMs?: number;
 }
 
-/** How often, and how long apart, a lost stream is attached to again. */
-const ATTEMPTS = 8;
 const FIRST_DELAY_MS = 100;
+const MAX_DELAY_MS = 3_000;
+/** While the server has never answered, a wrong address is told soon. */
+const FIRST_ANSWER_MS = 2_000;
 const CHUNK_BYTES = 512 * 1024;
 
 /** A connection to a server; safe to use for many calls at once. */
@@ -38,14 +40,18 @@ export class Client {
   /** The calls of the contract, as generated: for what this layer has no method for. */
   readonly stub: Stub<typeof GenerationService>;
 
-  constructor(transport: Transport) {
+  /** `reconnectMs` is how long a lost stream or download is tried again, from the first failure after the last answer. */
+  constructor(
+    transport: Transport,
+    private readonly reconnectMs: number = 30_000,
+  ) {
     this.stub = createClient(GenerationService, transport);
   }
 
   /**
    * Runs a task to its end and returns the generation, which has succeeded.
    *
-   * @throws {AtelierError} it was rejected, or has failed; see `generationId`.
+   * @throws {AtelierError} it was rejected, has failed or was cancelled; see `generationId`.
    */
   async generate(request: Request, options?: Options): Promise<Generation> {
     let last: StreamProgressResponse | undefined;
@@ -56,6 +62,8 @@ export class Client {
       const { code, message, reason } = generation.failure;
       throw new AtelierError(message, code, reason, new Map(), undefined, generation.id);
     }
+    if (generation.state === State.CANCELLED)
+      throw new AtelierError("the generation was cancelled", Code.Canceled, "CANCELLED", new Map(), undefined, generation.id);
     return generation;
   }
 
@@ -84,13 +92,14 @@ export class Client {
   ): AsyncGenerator<StreamProgressResponse> {
     const end = options?.timeoutMs === undefined ? undefined : Date.now() + options.timeoutMs;
     let { afterSequence } = start;
-    for (let attempt = 0; ; attempt++) {
+    const reach = new Reachability(this.reconnectMs);
+    for (;;) {
       const leaving = new AbortController(); // a stream that is left is not ended by the library
       const signal = AbortSignal.any([leaving.signal, ...(options?.signal ? [options.signal] : [])]);
       try {
         const request = { target: start.target, afterSequence, inlineOutputs };
         for await (const event of this.stub.streamProgress(request, toCallOptions({ ...options, signal }, end))) {
-          attempt = 0;
+          reach.answered();
           if (event.sequence <= afterSequence) continue; // sent again to keep the connection open
           afterSequence = event.sequence;
           yield event;
@@ -98,8 +107,8 @@ export class Client {
         return;
       } catch (thrown) {
         const error = AtelierError.from(thrown, "generate.");
-        if (!error.isLost || attempt >= ATTEMPTS || options?.signal?.aborted) throw error;
-        await sleep(error.retryAfterMs ?? FIRST_DELAY_MS * 2 ** attempt, options?.signal);
+        if (options?.signal?.aborted) throw error;
+        await sleep(reach.delayAfter(error), options?.signal);
       } finally {
         leaving.abort();
       }
@@ -135,21 +144,22 @@ export class Client {
     const chunks: Uint8Array[] = [];
     let artifact: Artifact | undefined;
     let offset = 0n;
-    for (let attempt = 0; ; attempt++) {
+    const reach = new Reachability(this.reconnectMs);
+    for (;;) {
       try {
         for await (const { part } of this.stub.downloadArtifact({ artifactId, offset }, toCallOptions(options))) {
+          reach.answered();
           if (part.case === "artifact") artifact = part.value;
           else if (part.case === "chunk") {
             chunks.push(part.value);
             offset += BigInt(part.value.length);
-            attempt = 0;
           }
         }
         break;
       } catch (thrown) {
         const error = AtelierError.from(thrown);
-        if (!error.isLost || attempt >= ATTEMPTS) throw error;
-        await sleep(FIRST_DELAY_MS * 2 ** attempt, options?.signal);
+        if (options?.signal?.aborted) throw error;
+        await sleep(reach.delayAfter(error), options?.signal);
       }
     }
     const data = join(chunks);
@@ -164,6 +174,33 @@ export class Client {
     } catch (thrown) {
       throw AtelierError.from(thrown);
     }
+  }
+}
+
+/** Decides when a lost call is made again, and when to give up. */
+class Reachability {
+  #reached = false;
+  #failures = 0;
+  #since: number | undefined;
+
+  constructor(private readonly timeoutMs: number) {}
+
+  answered() {
+    this.#reached = true;
+    this.#failures = 0;
+    this.#since = undefined;
+  }
+
+  /** The time to wait before the next attempt; the error itself is thrown if none helps, or the time is over. */
+  delayAfter(error: AtelierError): number {
+    const now = Date.now();
+    this.#since ??= now;
+    this.#reached ||= error.reason !== "";
+    const timeout = this.#reached ? this.timeoutMs : Math.min(this.timeoutMs, FIRST_ANSWER_MS);
+    const left = this.#since + timeout - now;
+    if (!error.isLost || left <= 0) throw error;
+    const doubled = Math.min(FIRST_DELAY_MS * 2 ** this.#failures++, MAX_DELAY_MS);
+    return Math.min(error.retryAfterMs ?? doubled * (0.5 + Math.random() / 2), left);
   }
 }
 

@@ -1,14 +1,15 @@
 /**
- * Runs the cases of `clients/conformance` with this client: `node dist/conformance.js FILE`.
+ * Runs the cases of `clients/conformance` with this client: `node dist/conformance.js FILE [PROTOCOL]`.
  *
  * FILE is JSON with `servers` and `cases`. Each case ends with one line of JSON on standard output: its name, and what
  * was wrong, which is empty if nothing was.
  */
 import { readFile } from "node:fs/promises";
 import { fromJson, type JsonObject, type JsonValue, toJson } from "@bufbuild/protobuf";
-import { Code } from "@connectrpc/connect";
-import { GenerateRequestSchema, GenerationSchema, GenerationService } from "./contract.js";
-import { AtelierError, type Client, connect } from "./node.js";
+import { Code, type Interceptor } from "@connectrpc/connect";
+import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
+import { GenerateRequestSchema, GenerationSchema, GenerationService, State } from "./contract.js";
+import { AtelierError, Client, connect } from "./node.js";
 
 interface Case {
   name: string;
@@ -65,13 +66,21 @@ const CALLS: Record<string, (client: Client, one: Case) => Promise<Outcome>> = {
     let id = "";
     for await (const event of client.stream(read(one))) {
       id = event.generationId;
-      if (event.state === 2) break; // it runs
+      if (event.state === State.RUNNING) break;
     }
     for (;;) {
       const { generation } = await client.stub.getGeneration({ generationId: id });
       const found = toJson(GenerationSchema, generation!) as JsonObject;
       if (found["endTime"]) return found;
     }
+  },
+  async cancelled(client, one) {
+    for await (const event of client.stream(read(one)))
+      if (event.state === State.RUNNING) await client.cancel(event.generationId);
+    return toJson(GenerationSchema, await client.generate(read(one))) as JsonObject;
+  },
+  async download(client, one) {
+    return { size: (await client.download(one.request!["artifactId"] as string)).length };
   },
   async transfer(client, one) {
     const data = new Uint8Array(one.size!).map((_, index) => (index * 31 + (index >> 8)) % 251);
@@ -102,6 +111,34 @@ function limit(one: Case) {
   return one.timeout_ms === undefined ? undefined : { timeoutMs: one.timeout_ms };
 }
 
+interface Server {
+  address: string;
+  http: string;
+  token?: string;
+  ca?: string;
+}
+
+/** A client that speaks gRPC, or the protocol of the second argument: connect+json, connect+proto or grpc-web. */
+function reach({ address, http, ca, ...server }: Server, one: Case): Client {
+  const token = one.token ?? server.token ?? "";
+  const protocol = process.argv[3];
+  const trust = ca === undefined ? {} : { ca };
+  if (protocol === undefined) return connect({ address, token, reconnectMs: RECONNECT_MS, ...trust });
+  const authorize: Interceptor = (next) => (request) => {
+    if (token) request.header.set("authorization", `Bearer ${token}`);
+    return next(request);
+  };
+  const options = { baseUrl: http, httpVersion: "1.1" as const, interceptors: [authorize], nodeOptions: trust };
+  const transport =
+    protocol === "grpc-web"
+      ? createGrpcWebTransport(options)
+      : createConnectTransport({ ...options, useBinaryFormat: protocol === "connect+proto" });
+  return new Client(transport, RECONNECT_MS);
+}
+
+/** A server that stops is back when a busy machine has started it. */
+const RECONNECT_MS = 300_000;
+
 /** The code by gRPC's name. */
 function nameOf(code: Code): string {
   if (code === Code.Canceled) return "CANCELLED";
@@ -122,8 +159,7 @@ function differ(expected: unknown, found: unknown, path: string): string {
 
 const { servers, cases } = JSON.parse(await readFile(process.argv[2]!, "utf8"));
 for (const one of cases as Case[]) {
-  const { ca, token, address } = servers[one.server ?? "plain"];
-  const client = connect({ address, ca, token: one.token ?? token });
+  const client = reach(servers[one.server ?? "plain"], one);
   console.log(JSON.stringify({ name: one.name, wrong: await run(client, one) }));
 }
 process.exit(); // connections would stay open

@@ -13,10 +13,12 @@ export interface Connection {
   token?: string;
   /** PEM of the authorities that may have signed the server's certificate; those of the system otherwise. */
   ca?: string | Buffer;
+  /** How long a lost stream or download is tried again, in milliseconds; 30 s by default. */
+  reconnectMs?: number;
 }
 
 /** A client for this server; it connects with its first call. The server allows a ping every 5 s: it sends one each 20. */
-export function connect({ address, token, ca }: Connection): Client {
+export function connect({ address, token, ca, reconnectMs }: Connection): Client {
   const authorize: Interceptor = (next) => (request) => {
     if (token !== undefined) request.header.set("authorization", `Bearer ${token}`);
     return next(request);
@@ -28,5 +30,6 @@ export function connect({ address, token, ca }: Connection): Client {
       pingIntervalMs: 20_000,
       ...(ca !== undefined && { nodeOptions: { ca } }),
     }),
+    reconnectMs,
   );
 }
