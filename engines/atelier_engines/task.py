@@ -148,6 +148,8 @@ class ImageTask:
     """Layer of the text encoders, counted from the end: 1 is the last; None on engines that have no choice."""
     options: Mapping[str, JSON] = field(default_factory=dict)
     """Engine-specific options, by the engine's options schema."""
+    batch: bool = False
+    """Whether others of its caller go first, where an engine has a queue of several callers."""
     resume: str = ""
     """Handle of a job that an earlier attempt has dispatched; empty when there is none."""
 
@@ -196,6 +198,8 @@ class AudioTask:
     """Steps between two previews of the waveform; 0 sends none."""
     options: Mapping[str, JSON] = field(default_factory=dict)
     """Engine-specific options, by the engine's options schema."""
+    batch: bool = False
+    """Whether others of its caller go first, where an engine has a queue of several callers."""
     resume: str = ""
     """Handle of a job that an earlier attempt has dispatched; empty when there is none."""
 

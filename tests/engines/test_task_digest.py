@@ -140,7 +140,7 @@ OTHERS: dict[str, tuple[object, ...]] = {
     "reuse": (True,),
 }
 """Other values for each field that has an effect."""
-WITHOUT_EFFECT = {"preview_interval": 3, "resume": "handle"}
+WITHOUT_EFFECT = {"preview_interval": 3, "batch": True, "resume": "handle"}
 
 
 def variations(task: Task) -> Iterator[Task]:
@@ -160,12 +160,12 @@ def test_every_field_that_has_an_effect_counts() -> None:
 
 @pytest.mark.parametrize("task", [PICTURE, SOUND], ids=["picture", "sound"])
 def test_equal_tasks_are_equal_whatever_they_are_made_of(task: Task) -> None:
-    """Options in another order, arrays that lie otherwise in memory, previews, a handle to resume."""
+    """Options in another order, arrays that lie otherwise in memory, previews, a priority, a handle to resume."""
     same = replace(task, options=dict(reversed(list(task.options.items()))))
     if isinstance(same, ImageTask):
         turned = Pixels(array=np.full((6, 4, 3), 1, np.uint8).transpose(1, 0, 2))
         same = replace(same, init_image=turned, preview_interval=3)
-    assert digest(replace(same, resume="handle"), CAN, "it") == digest(task, CAN, "it")
+    assert digest(replace(same, resume="handle", batch=True), CAN, "it") == digest(task, CAN, "it")
 
 
 def test_what_works_on_it_counts() -> None:

@@ -65,6 +65,7 @@ IMAGE = ImageTask(
     preview_interval=3,
     clip_skip=2,
     options=OPTIONS,
+    batch=True,
 )
 _SOUND = AudioTask(
     prompt="rain",
@@ -81,6 +82,7 @@ _SOUND = AudioTask(
     loudness_lufs=-16.5,
     preview_interval=2,
     options=OPTIONS,
+    batch=True,
 )
 AUDIO = replace(_SOUND, init_audio=random_audio(_SOUND, 1, share=0.25), strength=0.25)
 

@@ -165,7 +165,9 @@ class ForwardingEngine:
         """Send the task under the request id of the handle, and return its generation."""
         request = await result_from_thread(partial(build_client_task, task, self._capabilities))
         options: Mapping[str, object] = task.options
-        sending = asyncio.create_task(self._send(request, options, handle.request_id))
+        sending = asyncio.create_task(
+            self._send(request, options, handle.request_id, _find_priority(task))
+        )
         try:
             return await asyncio.shield(sending)
         except asyncio.CancelledError:
@@ -180,6 +182,7 @@ class ForwardingEngine:
         request: client.ImageTask | client.AudioTask,
         options: Mapping[str, object],
         request_id: str,
+        priority: client.Priority,
     ) -> client.Generation:
         """Send the task until it is known to be accepted or rejected; one request id is one generation."""
         retries = _Retries(self._config.retry_timeout_seconds)
@@ -193,6 +196,7 @@ class ForwardingEngine:
                     strict_except=_list_tolerated(self._capabilities),
                     request_id=request_id,
                     timeout_seconds=self._config.timeout_seconds,
+                    priority=priority,
                 )
             except ConflictError as error:
                 return await self._find_by_request_id(request_id, error)
@@ -300,3 +304,7 @@ def _report(stop: Stop, handle: Handle) -> None:
     """Report what became of a generation that the other server was told to cancel: under its request id it goes on."""
     left = Handle(request_id=handle.request_id, cancelled=True)
     report_stop(stop, left.serialize())
+
+
+def _find_priority(task: Task) -> client.Priority:
+    return client.Priority.BATCH if task.batch else client.Priority.INTERACTIVE

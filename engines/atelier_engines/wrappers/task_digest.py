@@ -15,7 +15,7 @@ from atelier_engines.capabilities import AudioFeature, Capabilities, ImageFeatur
 from atelier_engines.media import Pixels, Samples
 from atelier_engines.task import AudioTask, ImageTask, Task
 
-_IGNORED_FIELDS = frozenset({"preview_interval", "resume"})
+_IGNORED_FIELDS = frozenset({"preview_interval", "batch", "resume"})
 """Fields of a task that change no pixel and no sample; every other field is part of the digest."""
 
 

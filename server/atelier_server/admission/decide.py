@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from google.protobuf.struct_pb2 import Value
@@ -39,6 +39,7 @@ from atelier_server.errors import (
     NotReadyError,
     Violation,
 )
+from atelier_server.store.priorities import is_batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -199,6 +200,8 @@ class Decider:
                 assert_never(kind)
         if request.strict:
             recorder.reject_changes(kind, request.strict_except)
+        if is_batch(request):
+            task = replace(task, batch=True)
         return Resolved(task=task, parameters=tuple(recorder.parameters), finishing=finishing)
 
     def _add_style(self, request: GenerateRequest, recorder: ParameterRecorder) -> pb.ImageTask:
