@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,7 +81,10 @@ def freeze(server: RunningServer) -> None:
 async def test_another_server_ends_what_one_was_running(
     two_servers: list[RunningServer], connect: Connect, lose: Callable[[RunningServer], None]
 ) -> None:
-    """It is followed there from the first event to the last, each once, and its outputs are read there."""
+    """It is followed there from the first event to the last, each once, and its outputs are read there.
+
+    A server that wakes up afterwards finds that its work is no longer its own, which is no fault.
+    """
     first, second = two_servers
     async with connect(first) as stub, connect(second) as other:
         cancelled = (await stub.Generate(on_acceptance(slow_request(30)))).generation.id
@@ -99,6 +103,17 @@ async def test_another_server_ends_what_one_was_running(
             download = pb.DownloadArtifactRequest(artifact_id=output.artifact.id)
             data = b"".join([answer.chunk async for answer in other.DownloadArtifact(download)])
             assert len(data) == output.artifact.size
+        if lose is freeze:
+            first.process.send_signal(signal.SIGCONT)
+            while len(said(first, "claim_lost")) < 2:  # noqa: ASYNC110 (another process writes the log)
+                await asyncio.sleep(0.02)
+            assert said(first, "internal_error", "generation_failed") == []
+            assert {line["level"] for line in said(first, "claim_lost")} == {"info"}
+
+
+def said(server: RunningServer, *events: str) -> list[dict[str, Any]]:
+    """The lines of the server's log with one of these names."""
+    return [line for line in server.log_lines() if line["event"] in events]
 
 
 async def test_servers_learn_what_others_have_paused_and_spent(

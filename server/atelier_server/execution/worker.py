@@ -102,7 +102,7 @@ class Worker:
                 attempt.sharing = self.supervisor.status.running
                 await self._supervise(attempt)
         except ClaimLostError:
-            _log.warning("claim_lost")
+            _log.info("claim_lost")  # another process works on it, or it has ended
         except asyncio.CancelledError:
             try:
                 await self.finalizer.release_now(attempt)
@@ -143,7 +143,9 @@ class Worker:
                 await self.finalizer.fail(attempt, TimeoutError())
         elif isinstance(execution.exception(), StorageError):
             await self.finalizer.release(attempt)
-        elif (error := execution.exception()) is not None:
+        elif isinstance(error := execution.exception(), ClaimLostError):
+            raise error
+        elif error is not None:
             await self.finalizer.fail(attempt, error)
         else:
             await self.finalizer.succeed(attempt)
