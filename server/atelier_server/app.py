@@ -63,7 +63,7 @@ async def serve(settings: Settings, *, on_start: OnStart | None = None) -> NoRet
     """
     _require_loopback(settings)
     for warning in find_warnings(settings):
-        _log.warning("configuration_questionable", extra={"warning": warning})
+        _log.warning("configuration_questionable", extra={"warning": str(warning)})
     tune_malloc()
     stop = asyncio.Event()
     signals = [signal.SIGTERM, signal.SIGINT]

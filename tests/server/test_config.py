@@ -314,20 +314,31 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     assert "nowhere.yaml: No such file" in done.stderr
 
 
+POSTGRES = "store: {type: postgres, dsn: postgresql://me@here/it}"
+
+
 @pytest.mark.parametrize(
-    ("limits", "words"),
+    ("settings", "words"),
     [
-        ("{max_inline_bytes: 3670016}", []),
-        ("{max_inline_bytes: 3670017}", ["limits.max_inline_bytes: 3670017", "4194304 bytes"]),
-        ("{max_message_bytes: 400000}", ["limits.max_message_bytes: 400000", "512 KiB"]),
-        ("{max_decoding_bytes: 20000000}", ["limits.max_decoding_bytes: ", "than 1000000 pixels"]),
+        ("limits: {max_inline_bytes: 3670016}", []),
+        (
+            "limits: {max_inline_bytes: 3670017}",
+            ["limits.max_inline_bytes: 3670017", "4194304 bytes"],
+        ),
+        ("limits: {max_message_bytes: 400000}", ["limits.max_message_bytes: 400000", "512 KiB"]),
+        (
+            "limits: {max_decoding_bytes: 20000000}",
+            ["limits.max_decoding_bytes: ", "than 1000000 pixels"],
+        ),
+        (POSTGRES, ["artifacts.type: directory", "store.type is postgres"]),
+        (f"{POSTGRES}\nartifacts: {{type: s3, bucket: abc}}", []),
     ],
 )
 def test_what_will_surprise_callers_is_a_warning(
-    tmp_path: Path, limits: str, words: list[str]
+    tmp_path: Path, settings: str, words: list[str]
 ) -> None:
     """The file is valid all the same."""
-    done = checked(tmp_path, f"limits: {limits}")
+    done = checked(tmp_path, settings)
     assert done.returncode == 0, done.stderr
     assert "valid; engines" in done.stdout
     assert len(done.stderr.strip().splitlines()) == bool(words)

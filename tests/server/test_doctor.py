@@ -96,6 +96,15 @@ async def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     assert found.failed() == {"data_dir"}
 
 
+async def test_settings_that_will_surprise_are_warned_of(tmp_path: Path) -> None:
+    """Such as files in a directory of one server, where several can share the database."""
+    store = {"type": "postgres", "dsn": "postgresql://me@127.0.0.1/it"}
+    found = await examine(tmp_path, store=store)
+    assert found.code == 0, found.out
+    (warned,) = found.findings["artifacts.type"]
+    assert (warned["level"], "artifacts.type: s3" in warned["remedy"]) == ("warning", True)
+
+
 async def test_remote_engines_are_asked(tmp_path: Path, server: RunningServer) -> None:
     """One that answers, and one that does not; keys are counted and never printed."""
     engines = {

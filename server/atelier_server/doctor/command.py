@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from atelier_server.doctor.findings import Finding, Level, failure
+from atelier_server.doctor.findings import Finding, Level, failure, warning
 
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "red"}
 _WIDTH = 16
@@ -40,6 +40,7 @@ def _examine(path: Path | None) -> Iterator[Finding]:
     from atelier_server.config.configuration_files import ConfigurationError  # noqa: PLC0415 - as above
     from atelier_server.config.load import load  # noqa: PLC0415 - as above
     from atelier_server.config.profiles import keep_downloads  # noqa: PLC0415 - as above
+    from atelier_server.config.warnings import find_warnings  # noqa: PLC0415 - as above
     from atelier_server.doctor.devices import check_devices  # noqa: PLC0415 - as above
     from atelier_server.doctor.engine_checks import check_engines, has_local_engines  # noqa: PLC0415 - as above
     from atelier_server.doctor.installation import check_installation  # noqa: PLC0415 - as above
@@ -58,6 +59,8 @@ def _examine(path: Path | None) -> Iterator[Finding]:
         return
     yield from check_devices(needs_local=has_local_engines(settings.engines.values()))
     yield from check_places(settings)
+    for questionable in find_warnings(settings):
+        yield warning(questionable.key, questionable.text, questionable.remedy)
     config = f"--config {path}" if path else ""
     yield from asyncio.run(check_engines(settings.engines, config))
 
