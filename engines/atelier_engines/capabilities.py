@@ -46,6 +46,8 @@ class AudioFeature(Enum):
     AUDIO_TO_AUDIO = "audio_to_audio"
     PREVIEW = "preview"
     """The waveform while it is made."""
+    CONTINUATION = "continuation"
+    """Goes on after `init_audio`."""
 
 
 class CancelSupport(Enum):

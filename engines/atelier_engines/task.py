@@ -178,6 +178,8 @@ class AudioTask:
     """Initial audio of audio-to-audio, in the task's sample rate and channels, and at most as long as the duration."""
     strength: float = 0.75
     """How much `init_audio` changes: 0 keeps it, 1 ignores it."""
+    continuation: bool = False
+    """Whether the clip begins with `init_audio` and goes on after it; its strength has no effect then."""
     steps: int | None = None
     """Denoising steps; None on engines that have none."""
     guidance: float | None = None

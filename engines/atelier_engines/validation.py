@@ -19,6 +19,7 @@ from atelier_engines.capabilities import (
     IntegerRange,
     NumberRange,
 )
+from atelier_engines.continuation import validate_continuation
 from atelier_engines.engine import Engine
 from atelier_engines.errors import (
     EngineError,
@@ -139,7 +140,8 @@ def _missing_audio_features(
         AudioFeature.SEAMLESS_LOOP: task.seamless_loop,
         AudioFeature.LOUDNESS: task.loudness_lufs is not None,
         AudioFeature.CANDIDATES: task.candidates > 1,
-        AudioFeature.AUDIO_TO_AUDIO: task.init_audio is not None,
+        AudioFeature.AUDIO_TO_AUDIO: task.init_audio is not None and not task.continuation,
+        AudioFeature.CONTINUATION: task.continuation,
         AudioFeature.PREVIEW: task.preview_interval > 0,
     }
     for feature, needed in needs.items():
@@ -227,13 +229,12 @@ def _audio_out_of_limits(
     yield from _out_of_range("guidance", task.guidance, capabilities.guidance)
     yield from _out_of_range("seed", task.seed, _SEED)
     if task.candidates < 1:
-        yield InvalidTaskError(
-            "candidates", f"candidates must be at least 1, not {task.candidates}"
-        )
-    if AudioFeature.CANDIDATES in capabilities.features:
-        yield from _too_many("candidates", task.candidates, capabilities.max_candidates)
+        message = f"candidates must be at least 1, not {task.candidates}"
+        yield InvalidTaskError("candidates", message)
+    yield from _too_many("candidates", task.candidates, capabilities.max_candidates)
     if task.init_audio is not None:
         yield from _out_of_range("strength", task.strength, _STRENGTH)
+    yield from validate_continuation(capabilities, task)
     yield from _too_long(capabilities.max_prompt_length, task)
 
 
@@ -278,9 +279,8 @@ def _out_of_range(
         and allowed.allowed_values
         and value not in allowed.allowed_values
     ):
-        yield InvalidTaskError(
-            field, f"{field} must be {_one_of(allowed.allowed_values)}, not {value}"
-        )
+        message = f"{field} must be {_one_of(allowed.allowed_values)}, not {value}"
+        yield InvalidTaskError(field, message)
     elif isinstance(allowed, IntegerRange) and value % allowed.multiple_of:
         message = f"{field} must be a multiple of {allowed.multiple_of}, not {value}"
         yield InvalidTaskError(field, message)

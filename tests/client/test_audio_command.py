@@ -63,6 +63,15 @@ async def test_audio_begins_with_a_file(served: RunningServer, tmp_path: Path) -
     made, rate = soundfile.read(tmp_path / "out.wav")
     assert (rate, len(made)) == (44100, 12_000)
     assert np.abs(made - steps).max() <= 2 / 2**15
+    ended = await atelier(
+        *("generate", "rain", "--init-audio", "steps.flac", "--continuation", "--seconds", "1"),
+        *("-o", "longer.wav", "--server", served.address),
+        cwd=tmp_path,
+    )
+    assert ended.code == 0, ended.err
+    made, _ = soundfile.read(tmp_path / "longer.wav")
+    assert len(made) == 44100
+    assert np.abs(made[:7500] - steps[:7500]).max() <= 2 / 2**15
 
 
 @pytest.mark.parametrize(

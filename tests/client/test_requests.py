@@ -96,6 +96,7 @@ AUDIO = AudioTask(
     init_audio=b"RIFF",
     strength=0.5,
     preview_interval=2,
+    continuation=True,
 )
 
 

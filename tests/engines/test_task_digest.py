@@ -107,6 +107,7 @@ OTHERS: dict[str, tuple[object, ...]] = {
     "init_image": (None, pixels(2), pixels(1, (6, 4, 3)), pixels(1, (4, 6, 1))),
     "strength": (0.5,),
     "init_audio": (None, samples(0.25), samples(0.5, (12, 1)), samples(rate=9000)),
+    "continuation": (True,),
     "mask": (None, pixels(2)),
     "controls": (
         (),

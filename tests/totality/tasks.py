@@ -85,6 +85,8 @@ _SOUND = AudioTask(
     batch=True,
 )
 AUDIO = replace(_SOUND, init_audio=random_audio(_SOUND, 1, share=0.25), strength=0.25)
+CONTINUED = replace(AUDIO, seamless_loop=False, continuation=True, strength=0.75)
+"""Which begins with its audio, and so is no loop, and has no strength."""
 
 _SIDE = IntegerRange(min=16, max=512, default=128, multiple_of=8)
 _STEPS = IntegerRange(min=1, max=50, default=20)

@@ -15,7 +15,10 @@ from tests.totality.filling import defaulted
 from tests.totality.tasks import AUDIO, IMAGE
 from tests.totality.test_tasks import plain
 
-TASKS = [replace(IMAGE, resume="job-7"), replace(AUDIO, reuse=True, resume="job-8")]
+TASKS = [
+    replace(IMAGE, resume="job-7"),
+    replace(AUDIO, reuse=True, resume="job-8", continuation=True),
+]
 
 
 def inputs_of(task: Task) -> Mapping[str, Input]:

@@ -283,6 +283,7 @@ def _audio_task(pb: task_pb2.AudioTask) -> tasks.AudioTask:
         init_audio=_source(pb.init_audio) if pb.HasField("init_audio") else None,
         strength=read_number(pb, "strength"),
         preview_interval=read_integer(pb, "preview_interval"),
+        continuation=pb.continuation,
     )
 
 

@@ -155,7 +155,7 @@ class AudioCapabilities:
     audible_seconds: float | None = None
     """The longest audio that the model makes, where that is less than the maximum: silence follows it."""
     max_init_audio_seconds: float | None = None
-    """The longest init_audio; None without the feature AUDIO_TO_AUDIO."""
+    """The longest init_audio; None without the features AUDIO_TO_AUDIO and CONTINUATION."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

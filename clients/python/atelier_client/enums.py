@@ -138,6 +138,7 @@ class AudioFeature(ProtoEnum):
     SPEECH = "speech"
     AUDIO_TO_AUDIO = "audio_to_audio"
     PREVIEW = "preview"
+    CONTINUATION = "continuation"
 
 
 class CancelSupport(ProtoEnum):

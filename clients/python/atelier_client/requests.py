@@ -35,7 +35,7 @@ _IMAGE_FIELDS = (
 _AUDIO_FIELDS = (
     *_SHARED_FIELDS,
     *("sample_rate", "channels", "candidates", "seamless_loop", "loudness_lufs", "high_pass_hz"),
-    *("strength", "preview_interval"),
+    *("strength", "preview_interval", "continuation"),
 )
 _CONTROL_FIELDS = ("preprocess", "strength", "start", "end")
 

@@ -151,11 +151,13 @@ class AudioTask(ShortRepr):
     fade_out_seconds: float | None = None
     """Fade into silence at the end."""
     init_audio: Media | None = None
-    """Input of audio-to-audio: a WAV, FLAC, Ogg, Opus or MP3 file."""
+    """Input of audio-to-audio and continuation: a WAV, FLAC, Ogg, Opus or MP3 file."""
     strength: float | None = None
     """Denoising strength: 0 keeps init_audio, 1 ignores it."""
     preview_interval: int | None = None
     """Steps between two previews of the waveform; 0 for none."""
+    continuation: bool = False
+    """Begin with init_audio, and go on after it; its strength has no effect then."""
 
 
 Task: TypeAlias = str | ImageTask | AudioTask

@@ -24,6 +24,7 @@ _FEATURES = frozenset(
         AudioFeature.SEED,
         AudioFeature.NEGATIVE_PROMPT,
         AudioFeature.AUDIO_TO_AUDIO,
+        AudioFeature.CONTINUATION,
         AudioFeature.PREVIEW,
     }
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 
+import numpy as np
 import torch
 
 from atelier_engines.audio_diffusion.model import LatentCodec
@@ -43,3 +44,24 @@ def encode_audio(
             silence = pieces[-1]
         yield
     return torch.cat(pieces, dim=-1)
+
+
+def encode_beginning(
+    encode: Callable[[torch.Tensor], torch.Tensor], codec: LatentCodec, audio: Samples
+) -> Generator[None, torch.Tensor, torch.Tensor]:
+    """Parameters of the distribution of the latents that the audio fills, as if it went on; yields between two pieces.
+
+    What it goes on with is itself, backwards: with silence after it, its last latents would be those of an end.
+    """
+    filled = count_filled(codec, audio)
+    count = min(filled + codec.encoder_reach, codec.max_latents)
+    missing = max(0, count * codec.hop - len(audio.array))
+    mirrored = np.pad(audio.array, ((0, missing), (0, 0)), mode="symmetric")
+    mirrored_audio = Samples(array=mirrored, sample_rate=audio.sample_rate)
+    parameters = yield from encode_audio(encode, codec, mirrored_audio, count)
+    return parameters[:, :, :filled]
+
+
+def count_filled(codec: LatentCodec, audio: Samples) -> int:
+    """Latents that the audio fills to their end."""
+    return len(audio.array) // codec.hop

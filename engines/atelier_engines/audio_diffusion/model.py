@@ -46,6 +46,10 @@ class AudioModel(Protocol):
     def codec(self) -> LatentCodec:
         """How its latents and samples correspond."""
 
+    @property
+    def latent_axis(self) -> int:
+        """The axis along which the latents of a clip follow each other."""
+
     def encode(self, task: AudioTask, *, guided: bool) -> Conditioning:
         """The task's texts and duration; with `guided`, the unconditional row comes first.
 

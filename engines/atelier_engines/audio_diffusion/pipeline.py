@@ -20,12 +20,17 @@ from atelier_engines.audio_diffusion.best_of import (
     Scorer,
     score_clip,
 )
-from atelier_engines.audio_diffusion.initial_audio import encode_audio
+from atelier_engines.audio_diffusion.initial_audio import (
+    count_filled,
+    encode_audio,
+    encode_beginning,
+)
 from atelier_engines.audio_diffusion.model import AudioModel
 from atelier_engines.audio_diffusion.samples import Chunk
 from atelier_engines.audio_diffusion.sampling import (
     Conditioning,
     DenoiseRequest,
+    GivenLatents,
     InitialLatents,
     Sampler,
     collate,
@@ -38,6 +43,7 @@ from atelier_engines.local.components import EngineComponents
 from atelier_engines.local.random_numbers import make_generator
 from atelier_engines.media import Samples
 from atelier_engines.options import NoOptions, parse_options
+from atelier_engines.seams import begin_with
 from atelier_engines.task import AudioTask
 from atelier_engines.threads import Emit
 from atelier_engines.waveform import preview_waveform
@@ -122,23 +128,28 @@ class AudioPipeline:
 
     def _encode_audio(
         self, task: AudioTask, emit: Emit
-    ) -> Generator[None, torch.Tensor, InitialLatents | None]:
+    ) -> Generator[None, torch.Tensor, InitialLatents | GivenLatents | None]:
         """What the task begins with; None for noise alone."""
         if task.init_audio is None:
             return None
         emit(Stage(name="encode_audio"))
-        count = self.model.count_latents(task)
         model, device = self.model, self.model.components.device
-        parameters = yield from encode_audio(
-            lambda wave: model.encode_audio(wave.to(device)), model.codec, task.init_audio, count
-        )
-        return InitialLatents(
-            draw=lambda generator: model.draw_latents(parameters, generator),
-            strength=task.strength,
-        )
+
+        def encode(wave: torch.Tensor) -> torch.Tensor:
+            return model.encode_audio(wave.to(device))
+
+        def draw(generator: torch.Generator) -> torch.Tensor:
+            return model.draw_latents(parameters, generator)
+
+        if task.continuation:
+            parameters = yield from encode_beginning(encode, model.codec, task.init_audio)
+            return GivenLatents(draw=draw, axis=model.latent_axis)
+        count = model.count_latents(task)
+        parameters = yield from encode_audio(encode, model.codec, task.init_audio, count)
+        return InitialLatents(draw=draw, strength=task.strength)
 
     def _create_sampler(
-        self, task: AudioTask, guidance: float, initial: InitialLatents | None
+        self, task: AudioTask, guidance: float, initial: InitialLatents | GivenLatents | None
     ) -> Sampler:
         return Sampler(
             self.model.schedule(self.model.info.steps if task.steps is None else task.steps),
@@ -183,7 +194,11 @@ class AudioPipeline:
             pieces.append(decoded[:, first : first + length])
             progress.show(pieces)
             yield
-        return samples.finish(pieces, frames=frames, rate=self.model.info.sample_rate)
+        made = samples.join(pieces, frames=frames)
+        if task.init_audio is not None and task.continuation:
+            filled = count_filled(codec, task.init_audio) * codec.hop
+            begin_with(task.init_audio.array, made, seam=filled, fade=codec.hop)
+        return samples.finish(made, rate=self.model.info.sample_rate)
 
 
 class _Progress:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from atelier_engines.errors import EngineFailedError
 from atelier_engines.media import Samples
@@ -45,13 +46,12 @@ def plan_chunks(wanted: int, available: int, reach: int | None) -> Iterator[Chun
         )
 
 
-def finish(pieces: Sequence[torch.Tensor], *, frames: int, rate: int) -> Samples:
-    """The clip of exactly so many frames: cut, or continued with silence, and made quieter where it would clip.
+def join(pieces: Sequence[torch.Tensor], *, frames: int) -> NDArray[np.float32]:
+    """The decoded pieces of a clip of exactly so many frames, cut or continued with silence; (samples, channels).
 
     Args:
         pieces: each (channels, samples), in order.
         frames: samples of each channel.
-        rate: hertz.
 
     Raises:
         EngineFailedError: a sample is NaN or infinite.
@@ -61,9 +61,15 @@ def finish(pieces: Sequence[torch.Tensor], *, frames: int, rate: int) -> Samples
         raise EngineFailedError(
             "the model produced NaN or infinity (an overflow); configure another precision, bfloat16 or float32"
         )
-    peak = float(made.abs().max())
-    if peak > 1.0:
-        made = (made / peak).clamp(-1.0, 1.0)
     array = np.zeros((frames, len(made)), np.float32)
     array[: made.shape[1]] = made.T.numpy()
+    return array
+
+
+def finish(array: NDArray[np.float32], *, rate: int) -> Samples:
+    """The clip, made quieter in place where it would clip; `rate` is in hertz."""
+    peak = float(np.abs(array).max())
+    if peak > 1.0:
+        array /= np.float32(peak)
+        np.clip(array, -1.0, 1.0, out=array)
     return Samples(array=array, sample_rate=rate)

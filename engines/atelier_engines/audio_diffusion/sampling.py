@@ -67,9 +67,19 @@ class InitialLatents:
     """What a clip begins with instead of noise alone."""
 
     draw: Callable[[torch.Generator], torch.Tensor]
-    """Its latents, in the shape of the model's; where they are drawn from a distribution, by the generator."""
+    """Its latents, as the model lays them out; where they are drawn from a distribution, by the generator."""
     strength: float
     """Share of noise that they begin with, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenLatents:
+    """The first latents of a clip, which stay as they are while the others are made."""
+
+    draw: Callable[[torch.Generator], torch.Tensor]
+    """See InitialLatents.draw; fewer than the clip has."""
+    axis: int
+    """The axis along which the clip's latents follow each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,19 +159,26 @@ class Sampler:
         guidance: float,
         generator: torch.Generator,
         device: torch.device,
-        initial: InitialLatents | None = None,
+        initial: InitialLatents | GivenLatents | None = None,
     ) -> None:
         """Begin with noise of that shape, one row, from the generator on the CPU: equal on every device.
 
-        `initial` is mixed into the noise, and the steps that begin with more of it are left out.
+        `InitialLatents` are mixed into the noise, and the steps that begin with more of it are left out. Before each
+        step, `GivenLatents` have its share of the noise that they began with; after the last one none.
         """
-        noise = torch.randn(shape, generator=generator, dtype=torch.float32)
-        first = 0 if initial is None else schedule.find_first_step(initial.strength)
-        self.latents = noise.to(device) * schedule.noise[first]
-        if initial is not None:
-            self.latents += initial.draw(generator) * schedule.signal[first]
-            schedule.scheduler.set_begin_index(first)
+        noise = torch.randn(shape, generator=generator, dtype=torch.float32).to(device)
+        first = 0
         self._schedule = schedule
+        self._given: _Given | None = None
+        if isinstance(initial, InitialLatents):
+            first = schedule.find_first_step(initial.strength)
+            schedule.scheduler.set_begin_index(first)
+        self.latents = noise * schedule.noise[first]
+        if isinstance(initial, InitialLatents):
+            self.latents += initial.draw(generator) * schedule.signal[first]
+        elif initial is not None:
+            self._given = _Given(initial.draw(generator), noise, initial.axis)
+            self.latents = self._given.put_into(self.latents, schedule, first)
         self._times = schedule.scheduler.timesteps
         self._guidance = guidance
         self._generator = generator
@@ -202,6 +219,28 @@ class Sampler:
             return_dict=False,
         )[0]
         self._done += 1
+        if self._given is not None:
+            self.latents = self._given.put_into(self.latents, self._schedule, self._done)
+
+
+class _Given:
+    """The first latents of a clip, and the noise that they began with.
+
+    Source: Lugmayr et al., Inpainting using Denoising Diffusion Probabilistic Models (2022), without its resampling;
+    with one noise for all steps, as diffusers' pipelines for inpainting do it.
+    """
+
+    def __init__(self, latents: torch.Tensor, noise: torch.Tensor, axis: int) -> None:
+        self._latents = latents
+        self._noise = noise.narrow(axis, 0, latents.shape[axis])
+        self._axis = axis
+
+    def put_into(self, latents: torch.Tensor, schedule: NoiseSchedule, step: int) -> torch.Tensor:
+        """The latents before a step, or after the last one, with those that are given at their beginning."""
+        axis, count = self._axis, self._latents.shape[self._axis]
+        given = self._latents * schedule.signal[step] + self._noise * schedule.noise[step]
+        rest = latents.narrow(axis, count, latents.shape[axis] - count)
+        return torch.cat([given, rest], dim=axis)
 
 
 def is_guided(guidance: float) -> bool:

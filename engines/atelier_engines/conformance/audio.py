@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from atelier_engines.task import AudioTask
 
 _PREVIEW_SIDE, _PREVIEW_BYTES = 512, 2**17
+_SEAM_SECONDS, _CLOSE = 0.1, 1e-4
 
 
 class AudioConformance(ConformanceFixtures):
@@ -76,6 +77,29 @@ class AudioConformance(ConformanceFixtures):
             results.append(subject.bytes_of(task)[0])
         if subject.bit_exact:
             assert len(set(results)) == len(results)
+
+    def test_a_continuation_begins_with_its_audio(
+        self, subject: EngineUnderTest, audio: AudioCapabilities, audio_task: AudioTask
+    ) -> None:
+        """But for a gain and its last 0.1 s, after which something else follows, without a jump."""
+        if AudioFeature.CONTINUATION not in audio.features:
+            pytest.skip("it does not claim CONTINUATION")
+        task = tasks.continuing(audio_task)
+        given = task.init_audio
+        assert given is not None
+        media = subject.outputs(task)[0].media
+        if not isinstance(media, Samples):
+            pytest.skip("it returns files, which are not decoded here")
+        _assert_valid_audio(subject, task)
+        head = len(given.array) - round(_SEAM_SECONDS * task.sample_rate)
+        expected, made = given.array[:head], media.array[:head]
+        gain = float((made * expected).sum() / (expected**2).sum())
+        assert 0.0 < gain <= 1.0 + _CLOSE
+        assert np.abs(made - gain * expected).max() <= _CLOSE
+        jumps = np.abs(np.diff(media.array, axis=0)).max(axis=1)
+        seam = slice(head - 1, len(given.array) + 1)
+        assert jumps[seam].max() <= max(jumps[: head - 1].max(), jumps[seam.stop :].max())
+        assert media.array[len(given.array) :].any()
 
     def test_previews_of_audio_are_sent_on_request_and_are_small(
         self, subject: EngineUnderTest, audio: AudioCapabilities, audio_task: AudioTask

@@ -29,6 +29,7 @@ from atelier_engines.task import (
 
 TaskT = TypeVar("TaskT", ImageTask, AudioTask)
 _FEW_STEPS = 3
+_TONE_SECONDS, _TONE_HERTZ = 0.3, 110.0
 _ABSENT = "no-such-name"
 
 
@@ -92,6 +93,21 @@ def random_audio(task: AudioTask, seed: int, *, share: float = 1.0) -> Samples:
     return Samples(array=noise, sample_rate=task.sample_rate)
 
 
+def continuing(task: AudioTask) -> AudioTask:
+    """The task as one that goes on after a low tone of 0.3 s, longer by that."""
+    seconds = np.arange(round(_TONE_SECONDS * task.sample_rate)) / task.sample_rate
+    tone = (0.25 * np.sin(2 * np.pi * _TONE_HERTZ * seconds)).astype(np.float32)
+    audio = Samples(
+        array=np.repeat(tone[:, np.newaxis], task.channels, axis=1), sample_rate=task.sample_rate
+    )
+    return replace(
+        task,
+        init_audio=audio,
+        continuation=True,
+        duration_seconds=task.duration_seconds + _TONE_SECONDS,
+    )
+
+
 def images_out_of_limits(capabilities: ImageCapabilities, task: ImageTask) -> Iterator[ImageTask]:
     """Tasks with one number each outside the engine's limits."""
     for width in outside(capabilities.width):
@@ -123,6 +139,14 @@ def audio_out_of_limits(capabilities: AudioCapabilities, task: AudioTask) -> Ite
         yield replace(task, candidates=capabilities.max_candidates + 1)
     yield replace(task, candidates=0)
     yield replace(task, seed=-1)
+    if AudioFeature.CONTINUATION in capabilities.features:
+        yield replace(task, continuation=True)
+        wanted = continuing(task)
+        for seconds in (_TONE_SECONDS, _TONE_SECONDS + 0.09):
+            yield replace(wanted, duration_seconds=seconds)
+        yield replace(wanted, init_audio=random_audio(task, 1, share=0.05 / task.duration_seconds))
+        if AudioFeature.SEAMLESS_LOOP in capabilities.features:
+            yield replace(wanted, seamless_loop=True)
     if AudioFeature.AUDIO_TO_AUDIO in capabilities.features:
         for strength in (
             np.nextafter(0.0, -1.0).item(),
@@ -235,6 +259,7 @@ def audio_needing(task: AudioTask) -> dict[AudioFeature, AudioTask]:
         AudioFeature.LOUDNESS: replace(task, loudness_lufs=-16.0),
         AudioFeature.CANDIDATES: replace(task, candidates=2),
         AudioFeature.AUDIO_TO_AUDIO: replace(task, init_audio=random_audio(task, 1)),
+        AudioFeature.CONTINUATION: continuing(task),
         AudioFeature.PREVIEW: replace(task, preview_interval=1),
     }
 

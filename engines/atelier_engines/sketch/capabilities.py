@@ -67,6 +67,7 @@ def _audio() -> AudioCapabilities:
                 AudioFeature.SEED,
                 AudioFeature.SEAMLESS_LOOP,
                 AudioFeature.AUDIO_TO_AUDIO,
+                AudioFeature.CONTINUATION,
                 AudioFeature.PREVIEW,
             }
         ),

@@ -19,7 +19,7 @@ from atelier_engines.event import Event, Note, Output, Stage, Step
 from atelier_engines.media import Encoded, Samples
 from atelier_engines.options import parse_options
 from atelier_engines.preview import preview_from_image
-from atelier_engines.sketch.audio.mixing import mix_in
+from atelier_engines.sketch.audio.mixing import continue_audio, mix_in
 from atelier_engines.sketch.audio.scene import Scene
 from atelier_engines.sketch.audio.words import Reading, read_prompt
 from atelier_engines.sketch.capabilities import build_capabilities
@@ -131,7 +131,9 @@ class SketchEngine:
                 preview = await result_from_thread(draw)
             yield Step(index=index, total=pace.steps, preview=preview)
         await result_from_thread(partial(audio.finish, samples))
-        if task.init_audio is not None:
+        if task.init_audio is not None and task.continuation:
+            await result_from_thread(partial(continue_audio, samples, task.init_audio))
+        elif task.init_audio is not None:
             mix = partial(mix_in, samples, task.init_audio, task.strength, loops=task.seamless_loop)
             await result_from_thread(mix)
         yield Output(

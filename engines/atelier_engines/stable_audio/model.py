@@ -52,6 +52,11 @@ class StableAudioModel:
         """See AudioModel.codec."""
         return self.decoder.codec
 
+    @property
+    def latent_axis(self) -> int:
+        """See AudioModel.latent_axis."""
+        return 2
+
     def encode(self, task: AudioTask, *, guided: bool) -> Conditioning:
         """See AudioModel.encode. Without a negative prompt the unconditional row is zero."""
         negative = task.negative_prompt if guided and task.negative_prompt else None

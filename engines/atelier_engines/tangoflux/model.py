@@ -53,6 +53,11 @@ class TangoFluxModel:
         """See AudioModel.codec."""
         return self.decoder.codec
 
+    @property
+    def latent_axis(self) -> int:
+        """See AudioModel.latent_axis."""
+        return 1
+
     def encode(self, task: AudioTask, *, guided: bool) -> Conditioning:
         """See AudioModel.encode."""
         negative = task.negative_prompt if guided else None

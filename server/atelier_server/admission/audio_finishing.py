@@ -193,7 +193,10 @@ def _decide_duration(
         return limits.default
     longest = capabilities.audible_seconds or limits.max
     default, why = limits.default, "not given"
-    if init_seconds is not None:
+    if init_seconds is not None and request.continuation:
+        default = min(init_seconds + limits.default, longest)
+        why = f"not given: {init_seconds:.4g} s of init_audio, and {default - init_seconds:.4g} s more"
+    elif init_seconds is not None:
         default, why = _choose_by_audio(init_seconds, longest - crossfade, limits.min)
     elif crossfade:
         default = min(default, longest - crossfade)

@@ -36,8 +36,7 @@ def resolve_audio_task(
     """
     length = None if init_audio is None else init_audio.seconds
     layout = decide_layout(request, capabilities, recorder, length)
-    if init_audio is not None:
-        _record_cut(init_audio, layout.duration_seconds, recorder)
+    _record_init_audio(init_audio, layout.duration_seconds, request, recorder)
     steps = recorder.clamp(
         "steps", request.steps if request.HasField("steps") else None, capabilities.steps
     )
@@ -65,6 +64,7 @@ def resolve_audio_task(
         channels=layout.channels,
         init_audio=init_audio,
         strength=_choose_strength(request, recorder),
+        continuation=request.continuation,
         preview_interval=_choose_preview_interval(request, capabilities, recorder),
         model=recorder.choose(
             "model", request.model, [model.name for model in capabilities.models]
@@ -80,9 +80,13 @@ def resolve_audio_task(
     return task, layout.finishing
 
 
-def _record_cut(audio: Samples, seconds: float, recorder: ParameterRecorder) -> None:
-    """Note if a part of the initial audio is not used."""
-    if audio.seconds > seconds:
+def _record_init_audio(
+    audio: Samples | None, seconds: float, request: pb.AudioTask, recorder: ParameterRecorder
+) -> None:
+    """Note if the initial audio is continued, or else if a part of it is not used."""
+    if request.continuation:
+        recorder.apply_flag("continuation")
+    elif audio is not None and audio.seconds > seconds:
         why = f"the first {seconds:.4g} s of its {audio.seconds:.4g} s are used: the duration"
         recorder.record_clamped("init_audio", seconds, audio.seconds, why)
 
@@ -98,8 +102,9 @@ def _choose_preview_interval(
 
 def _choose_strength(request: pb.AudioTask, recorder: ParameterRecorder) -> float:
     strength = to_decimal(request.strength) if request.HasField("strength") else None
-    if request.HasField("init_audio"):
+    if request.HasField("init_audio") and not request.continuation:
         return recorder.apply_default("strength", strength, _DEFAULT_STRENGTH)
     if strength is not None:
-        recorder.ignore("strength", strength, "it has no effect without init_audio")
+        why = "with continuation" if request.continuation else "without init_audio"
+        recorder.ignore("strength", strength, f"it has no effect {why}")
     return _DEFAULT_STRENGTH

@@ -108,7 +108,8 @@ def _build_audio_record(engine: str, recipe: Recipe, task: AudioTask, seed: int)
         "negative_prompt": task.negative_prompt,
         "steps": task.steps,
         "guidance": _round(task.guidance),
-        "strength": None if task.init_audio is None else _round(task.strength),
+        "strength": None if task.init_audio is None or task.continuation else _round(task.strength),
+        "continuation": task.continuation or None,
         "seamless_loop": task.seamless_loop or None,
         **_describe_recipe(recipe),
     }

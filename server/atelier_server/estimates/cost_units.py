@@ -19,7 +19,8 @@ def measure_amount(task: Task) -> float:
         amount = float(task.width * task.height * (task.steps or 1) * len(task.seeds))
         return amount if task.init_image is None else amount * task.strength
     amount = task.duration_seconds * (task.steps or 1) * task.candidates
-    return amount if task.init_audio is None else amount * task.strength
+    takes_all = task.init_audio is None or task.continuation
+    return amount if takes_all else amount * task.strength
 
 
 def count_cost_units(task: Task) -> float:

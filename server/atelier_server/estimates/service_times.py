@@ -219,5 +219,5 @@ def _describe_image_kind(task: ImageTask) -> str:
 def _describe_audio_kind(task: AudioTask) -> str:
     guided = task.guidance is not None and task.guidance > 1.0
     processing = f"{task.seamless_loop}{task.loudness_lufs is not None}"
-    source = task.init_audio is not None
+    source = f"{task.init_audio is not None}{task.continuation}"
     return f"audio|{task.model}|{guided}|{task.sample_rate}|{task.channels}|{processing}|{source}"

@@ -41,6 +41,8 @@ _CANCEL = {
     CancelSupport.REMOTE: pb.CANCEL_SUPPORT_REMOTE,
     CancelSupport.NONE: pb.CANCEL_SUPPORT_NONE,
 }
+_TAKE_AUDIO = {AudioFeature.AUDIO_TO_AUDIO, AudioFeature.CONTINUATION}
+"""Features that need init_audio."""
 _PRICE_UNITS = {
     PriceUnit.IMAGE: pb.PRICE_UNIT_IMAGE,
     PriceUnit.MEGAPIXEL: pb.PRICE_UNIT_MEGAPIXEL,
@@ -164,9 +166,7 @@ def _audio_to_pb(capabilities: AudioCapabilities) -> pb.AudioCapabilities:
         vocabulary=sorted(capabilities.vocabulary),
         prompt_decides_duration=capabilities.prompt_decides_duration,
         audible_seconds=capabilities.audible_seconds,
-        max_init_audio_seconds=MAX_INPUT_SECONDS
-        if AudioFeature.AUDIO_TO_AUDIO in capabilities.features
-        else None,
+        max_init_audio_seconds=MAX_INPUT_SECONDS if _TAKE_AUDIO & capabilities.features else None,
         output_sample_rates=list_output_rates(capabilities),
         output_channels=list_output_channels(capabilities),
         server_features=[

@@ -50,9 +50,9 @@ def test_a_decoder_that_sees_everything_decodes_in_one_piece() -> None:
 def test_what_would_clip_is_made_quieter_and_nothing_else_changes() -> None:
     """A quiet clip stays as it is."""
     quiet = torch.tensor([[0.1, -0.2, 0.3]])
-    made = samples.finish([quiet], frames=3, rate=8000)
+    made = samples.finish(samples.join([quiet], frames=3), rate=8000)
     assert np.array_equal(made.array[:, 0], quiet[0].numpy())
-    loud = samples.finish([quiet * 10, quiet], frames=5, rate=8000)
+    loud = samples.finish(samples.join([quiet * 10, quiet], frames=5), rate=8000)
     assert np.abs(loud.array).max() == 1.0
     assert np.allclose(loud.array[:, 0] * 3, [1, -2, 3, 0.1, -0.2])
 
@@ -60,4 +60,4 @@ def test_what_would_clip_is_made_quieter_and_nothing_else_changes() -> None:
 def test_not_a_number_is_an_error() -> None:
     """It says what to configure."""
     with pytest.raises(EngineFailedError, match=r"NaN or infinity.*precision"):
-        samples.finish([torch.tensor([[0.0, torch.nan]])], frames=2, rate=8000)
+        samples.join([torch.tensor([[0.0, torch.nan]])], frames=2)

@@ -18,6 +18,7 @@ from atelier_engines.stable_audio.model_folder import SolverConfig
 from atelier_engines.stable_audio.solver import create_solver
 from atelier_engines.task import AudioTask
 from tests.engines.audio_diffusion import tiny_t5
+from tests.engines.audio_diffusion.tiny_tangoflux import begin, cut
 
 LATENTS = 51
 RATE = 44100
@@ -90,6 +91,44 @@ class TinyStableAudio:
         wave[0, :, : len(task.init_audio.array)] = torch.from_numpy(task.init_audio.array.T)
         encoded: torch.Tensor = self.pipeline.vae.encode(wave).latent_dist.sample(generator)
         return encoded + noise_level * noise
+
+    @torch.no_grad()
+    def continue_audio(self, task: AudioTask) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+        """The clip by diffusers' pipeline, in whose latents those of the task's audio are put before each step."""
+        assert task.init_audio is not None
+        assert task.steps is not None
+        array, count = task.init_audio.array, len(task.init_audio.array) // 2048
+        generator = make_generator(task.seed)
+        noise = torch.randn(1, _LATENT_WIDTH, LATENTS, generator=generator)
+        wave = torch.zeros(1, 2, LATENTS * 2048)
+        wave[0, :, : 2 * len(array)] = torch.from_numpy(
+            np.concatenate([array, array[::-1]]).T.copy()
+        )
+        # drawn for the latents of the audio alone
+        encoded = self.pipeline.vae.encode(wave).latent_dist
+        spread = torch.randn(1, _LATENT_WIDTH, count, generator=generator)
+        given = encoded.mean[:, :, :count] + encoded.std[:, :, :count] * spread
+        scheduler = self.pipeline.scheduler
+        scheduler.set_timesteps(task.steps)
+        first = noise.clone()
+        first[:, :, :count] += given / scheduler.init_noise_sigma
+
+        def put(step: int, _time: torch.Tensor, latents: torch.Tensor) -> None:
+            latents[:, :, :count] = given + scheduler.sigmas[step + 1] * noise[:, :, :count]
+
+        latents = self.pipeline(
+            task.prompt,
+            audio_end_in_s=task.duration_seconds,
+            num_inference_steps=task.steps,
+            guidance_scale=task.guidance,
+            generator=generator,
+            latents=first,
+            callback=put,
+            callback_steps=1,
+            output_type="latent",
+        ).audios
+        wave = begin(self.pipeline.vae.decode(latents).sample[0], array, count * 2048)
+        return cut(wave, round(task.duration_seconds * RATE))
 
     def _decode(
         self, latents: torch.Tensor, task: AudioTask

@@ -73,7 +73,10 @@ class TinyTangoFlux:
         )
         latents = torch.randn(1, LATENTS, LATENT_WIDTH, generator=make_generator(task.seed))
         left = task.steps
-        if task.init_audio is not None:
+        noise, given = latents.clone(), None
+        if task.continuation:
+            given = self._encode_mirrored(task)
+        elif task.init_audio is not None:
             left = count_steps_left(task.steps, task.strength)
             scheduler.set_begin_index(task.steps - left)
             latents = (
@@ -97,8 +100,22 @@ class TinyTangoFlux:
                 free, told = made.chunk(2)
                 made = free + task.guidance * (told - free)
             latents = scheduler.step(made, time, latents).prev_sample
+            if given is not None:
+                level = scheduler.sigmas[scheduler.step_index]
+                count = given.shape[1]
+                latents[:, :count] = (1 - level) * given + level * noise[:, :count]
         wave = self.autoencoder.decode(latents.transpose(1, 2)).sample[0]
-        return _cut(wave, round(task.duration_seconds * RATE))
+        if given is not None:
+            assert task.init_audio is not None
+            wave = begin(wave, task.init_audio.array, given.shape[1] * HOP)
+        return cut(wave, round(task.duration_seconds * RATE))
+
+    def _encode_mirrored(self, task: AudioTask) -> torch.Tensor:
+        """The latents that the audio fills, encoded with itself backwards after it, all at once."""
+        assert task.init_audio is not None
+        array = task.init_audio.array
+        both = np.concatenate([array, array[::-1]])
+        return self._encode(both)[:, : len(array) // HOP]
 
     def _encode(self, array: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> torch.Tensor:
         """Latents of the samples and of silence after them, all encoded at once."""
@@ -108,7 +125,20 @@ class TinyTangoFlux:
         return mode.transpose(1, 2)
 
 
-def _cut(wave: torch.Tensor, frames: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+def begin(
+    wave: torch.Tensor, audio: np.ndarray[tuple[int, int], np.dtype[np.float32]], seam: int
+) -> torch.Tensor:
+    """The wave, (channels, samples), begun with the audio, which becomes the wave in the latent before the seam."""
+    rising = torch.linspace(0, 1, HOP + 2)[1:-1]
+    share = torch.cat([torch.zeros(seam - HOP), rising, torch.ones(wave.shape[1] - seam)])
+    given = torch.nn.functional.pad(
+        torch.from_numpy(audio[:seam].T.copy()), (0, wave.shape[1] - seam)
+    )
+    return given * (1 - share) + wave * share
+
+
+def cut(wave: torch.Tensor, frames: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """The wave, (channels, samples), cut or continued with silence, and lowered where it would clip."""
     wave = wave[:, :frames]
     wave = wave / max(1.0, float(wave.abs().max()))
     padded = torch.nn.functional.pad(wave, (0, frames - wave.shape[1]))

@@ -137,6 +137,8 @@ class _AudioFeatureEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_AudioFeat
     """Audio-to-audio: init_audio."""
     AUDIO_FEATURE_PREVIEW: _AudioFeature.ValueType  # 8
     """Previews: the waveform while it is made."""
+    AUDIO_FEATURE_CONTINUATION: _AudioFeature.ValueType  # 9
+    """Continuation of init_audio."""
 
 class AudioFeature(_AudioFeature, metaclass=_AudioFeatureEnumTypeWrapper):
     """Features of an engine beyond text-to-audio."""
@@ -159,6 +161,8 @@ AUDIO_FEATURE_AUDIO_TO_AUDIO: AudioFeature.ValueType  # 7
 """Audio-to-audio: init_audio."""
 AUDIO_FEATURE_PREVIEW: AudioFeature.ValueType  # 8
 """Previews: the waveform while it is made."""
+AUDIO_FEATURE_CONTINUATION: AudioFeature.ValueType  # 9
+"""Continuation of init_audio."""
 
 class _CancelSupport:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -721,7 +725,7 @@ class AudioCapabilities(message.Message):
     audible_seconds: builtins.float
     """The longest audio in seconds that the model makes, where that is less than the maximum duration: silence follows it."""
     max_init_audio_seconds: builtins.float
-    """The longest init_audio in seconds; unset without the feature AUDIO_TO_AUDIO."""
+    """The longest init_audio in seconds; unset without AUDIO_TO_AUDIO and CONTINUATION."""
     @builtins.property
     def features(self) -> containers.RepeatedScalarFieldContainer[AudioFeature.ValueType]:
         """Features beyond text-to-audio."""

@@ -449,6 +449,7 @@ class AudioTask(message.Message):
     INIT_AUDIO_FIELD_NUMBER: builtins.int
     STRENGTH_FIELD_NUMBER: builtins.int
     PREVIEW_INTERVAL_FIELD_NUMBER: builtins.int
+    CONTINUATION_FIELD_NUMBER: builtins.int
     prompt: builtins.str
     """Prompt: a description of the audio; the words to say, where the engine has the feature SPEECH."""
     negative_prompt: builtins.str
@@ -489,9 +490,15 @@ class AudioTask(message.Message):
     """Steps between two previews, each the waveform of what is made so far as a small image, where the engine has the feature
     PREVIEW; 0 sends none. None when unset.
     """
+    continuation: builtins.bool
+    """Continue init_audio, where the engine has the feature CONTINUATION: the output begins with it, up to its last 0.1 seconds, and
+    goes on as the prompt says. At least 0.1 seconds are continued, and 0.1 seconds follow. `strength` has no effect.
+    """
     @builtins.property
     def duration(self) -> duration_pb2.Duration:
-        """Duration of the audio, exact to the sample. When unset, that of init_audio if there is one, within the engine's limits."""
+        """Duration of the audio, exact to the sample, with continuation that of init_audio included. When unset, that of init_audio if
+        there is one, with continuation the engine's default more; within the engine's limits.
+        """
 
     @builtins.property
     def fade_in(self) -> duration_pb2.Duration:
@@ -503,7 +510,7 @@ class AudioTask(message.Message):
 
     @builtins.property
     def init_audio(self) -> MediaSource:
-        """Input of audio-to-audio: WAV, FLAC, Ogg Vorbis, Opus or MP3, of one or two channels, 8 to 192 kHz and at most
+        """Input of audio-to-audio and of continuation: WAV, FLAC, Ogg Vorbis, Opus or MP3, of one or two channels, 8 to 192 kHz and at most
         `AudioCapabilities.max_init_audio_seconds`. Its rate and channels are converted, and what is beyond the duration is
         left out.
         """
@@ -530,10 +537,11 @@ class AudioTask(message.Message):
         init_audio: MediaSource | None = ...,
         strength: builtins.float | None = ...,
         preview_interval: builtins.int | None = ...,
+        continuation: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_candidates", b"_candidates", "_channels", b"_channels", "_guidance", b"_guidance", "_high_pass_hz", b"_high_pass_hz", "_loudness_lufs", b"_loudness_lufs", "_preview_interval", b"_preview_interval", "_sample_rate", b"_sample_rate", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "candidates", b"candidates", "channels", b"channels", "duration", b"duration", "fade_in", b"fade_in", "fade_out", b"fade_out", "guidance", b"guidance", "high_pass_hz", b"high_pass_hz", "init_audio", b"init_audio", "loudness_lufs", b"loudness_lufs", "preview_interval", b"preview_interval", "sample_rate", b"sample_rate", "seed", b"seed", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_candidates", b"_candidates", "_channels", b"_channels", "_guidance", b"_guidance", "_high_pass_hz", b"_high_pass_hz", "_loudness_lufs", b"_loudness_lufs", "_preview_interval", b"_preview_interval", "_sample_rate", b"_sample_rate", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "candidates", b"candidates", "channels", b"channels", "duration", b"duration", "fade_in", b"fade_in", "fade_out", b"fade_out", "format", b"format", "guidance", b"guidance", "high_pass_hz", b"high_pass_hz", "init_audio", b"init_audio", "loudness_lufs", b"loudness_lufs", "model", b"model", "negative_prompt", b"negative_prompt", "preview_interval", b"preview_interval", "prompt", b"prompt", "sample_rate", b"sample_rate", "seamless_loop", b"seamless_loop", "seed", b"seed", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_candidates", b"_candidates", "_channels", b"_channels", "_guidance", b"_guidance", "_high_pass_hz", b"_high_pass_hz", "_loudness_lufs", b"_loudness_lufs", "_preview_interval", b"_preview_interval", "_sample_rate", b"_sample_rate", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "candidates", b"candidates", "channels", b"channels", "continuation", b"continuation", "duration", b"duration", "fade_in", b"fade_in", "fade_out", b"fade_out", "format", b"format", "guidance", b"guidance", "high_pass_hz", b"high_pass_hz", "init_audio", b"init_audio", "loudness_lufs", b"loudness_lufs", "model", b"model", "negative_prompt", b"negative_prompt", "preview_interval", b"preview_interval", "prompt", b"prompt", "sample_rate", b"sample_rate", "seamless_loop", b"seamless_loop", "seed", b"seed", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__candidates: _TypeAlias = typing.Literal["candidates"]  # noqa: Y015
     _WhichOneofArgType__candidates: _TypeAlias = typing.Literal["_candidates", b"_candidates"]  # noqa: Y015

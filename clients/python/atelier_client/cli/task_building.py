@@ -27,7 +27,7 @@ _IMAGE_OPTIONS = (
 )
 _AUDIO_OPTIONS = (
     *("loop", "loudness", "high_pass", "fade_in", "fade_out"),
-    *("sample_rate", "channels", "candidates"),
+    *("sample_rate", "channels", "candidates", "continuation"),
 )
 _SINGULAR = {
     "controls": "control",
@@ -133,6 +133,7 @@ def _build_audio_task(
         channels=arguments.channels,
         candidates=arguments.candidates,
         init_audio=arguments.init_audio,
+        continuation=arguments.continuation,
         strength=arguments.strength,
         preview_interval=arguments.preview_interval,
         format=AudioFormat(_choose_format(AudioFormat, arguments, form)),

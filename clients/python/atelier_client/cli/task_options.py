@@ -66,6 +66,7 @@ class TaskArguments:
     padding_mask_crop: int | None
     outpaint: Outpaint | None
     init_audio: Path | None
+    continuation: bool
     audio: bool
     speech: bool
     duration: float | None
@@ -206,6 +207,7 @@ _OPTIONS = (
         help="Seconds of audio; implies --audio.",
     ),
     click.option("--init-audio", type=_FILE, help="Audio for audio-to-audio; implies --audio."),
+    click.option("--continuation", is_flag=True, help="Go on after the init audio, as prompted."),
     click.option("--loop", is_flag=True, help="Audio that loops seamlessly."),
     click.option(
         "--loudness", type=float, metavar="LUFS", help="Loudness of the audio, such as -16 or -23."

@@ -1,4 +1,4 @@
-"""Mixes initial audio with what was made."""
+"""Puts audio that a task begins with into what was made, or before it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import math
 import numpy as np
 
 from atelier_engines.media import Samples
+from atelier_engines.seams import begin_with
 from atelier_engines.sketch.audio.layers import Floats
 
 _EDGE_SECONDS = 0.02
+_SEAM_SECONDS = 0.05
 
 
 def mix_in(made: Floats, audio: Samples, strength: float, *, loops: bool) -> None:
@@ -27,6 +29,12 @@ def mix_in(made: Floats, audio: Samples, strength: float, *, loops: bool) -> Non
     if peak > 1.0:
         made /= np.float32(peak)
         np.clip(made, -1.0, 1.0, out=made)
+
+
+def continue_audio(made: Floats, audio: Samples) -> None:
+    """Replace the beginning of what was made by the audio, in place: the end of one becomes the other; blocks."""
+    seam = len(audio.array)
+    begin_with(audio.array, made, seam=seam, fade=round(_SEAM_SECONDS * audio.sample_rate))
 
 
 def _fade_edges(array: Floats, count: int) -> None:
