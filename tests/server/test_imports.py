@@ -61,7 +61,7 @@ def test_importing_the_server_imports_no_model_library(package: str) -> None:
 AUDIO = """
 import json, sys
 from atelier_engines import registry
-for kind in ("speech", "stable_audio", "tangoflux"):
+for kind in ("speech", "stable_audio", "stable_audio_3", "tangoflux"):
     found = registry.load(kind)
     engine = found.create(found.config())
     assert engine.capabilities.audio.models[0].license

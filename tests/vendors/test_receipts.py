@@ -37,7 +37,7 @@ MODES: Mapping[str, tuple[str, ...]] = {
     "mask": ("init_image", "mask"),
 }
 NEEDS = {"image": ImageFeature.IMAGE_TO_IMAGE, "mask": ImageFeature.INPAINTING}
-LOCAL = {"sketch", "diffusion", "upscale", "tangoflux", "stable_audio", "speech"}
+LOCAL = {"sketch", "diffusion", "upscale", "tangoflux", "stable_audio", "stable_audio_3", "speech"}
 """Engines that run here."""
 FORWARDING = {"atelier", "vastai"}
 """Engines that pass tasks on; tests/totality covers them."""

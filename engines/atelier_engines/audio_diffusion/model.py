@@ -70,6 +70,20 @@ class AudioModel(Protocol):
     def draw_latents(self, parameters: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Latents of one clip, as the model lays them out, of the parameters that `encode_audio` gives."""
 
+    def condition_on(
+        self, conditioning: Conditioning, parameters: torch.Tensor, count: int
+    ) -> Conditioning | None:
+        """The conditioning that also tells the model of latents that a clip begins with.
+
+        Args:
+            conditioning: of prompt and duration.
+            parameters: of those latents, as `encode_audio` gives them.
+            count: latents of the clip.
+
+        Returns:
+            None where the model has no such input: then they are put into the clip's latents before each step.
+        """
+
     def schedule(self, steps: int) -> NoiseSchedule:
         """A fresh scheduler, set to so many steps."""
 

@@ -108,7 +108,7 @@ class AudioPipeline:
                 emit(Stage(name="encode_text"))
                 guidance = self.model.info.guidance if task.guidance is None else task.guidance
                 conditioning = self.model.encode(task, guided=is_guided(guidance))
-                initial = yield from self._encode_audio(task, emit)
+                conditioning, initial = yield from self._encode_audio(task, conditioning, emit)
                 sampler = self._create_sampler(task, guidance, initial)
                 chunks = self._plan_decoding(task)
                 progress = _Progress(emit, sampler.steps, len(chunks), task.preview_interval)
@@ -127,11 +127,11 @@ class AudioPipeline:
         return parts
 
     def _encode_audio(
-        self, task: AudioTask, emit: Emit
-    ) -> Generator[None, torch.Tensor, InitialLatents | GivenLatents | None]:
-        """What the task begins with; None for noise alone."""
+        self, task: AudioTask, conditioning: Conditioning, emit: Emit
+    ) -> Generator[None, torch.Tensor, tuple[Conditioning, InitialLatents | GivenLatents | None]]:
+        """What the denoiser is told of the initial audio, too, and what the task begins with; None for noise alone."""
         if task.init_audio is None:
-            return None
+            return conditioning, None
         emit(Stage(name="encode_audio"))
         model, device = self.model, self.model.components.device
 
@@ -141,12 +141,15 @@ class AudioPipeline:
         def draw(generator: torch.Generator) -> torch.Tensor:
             return model.draw_latents(parameters, generator)
 
-        if task.continuation:
-            parameters = yield from encode_beginning(encode, model.codec, task.init_audio)
-            return GivenLatents(draw=draw, axis=model.latent_axis)
         count = model.count_latents(task)
-        parameters = yield from encode_audio(encode, model.codec, task.init_audio, count)
-        return InitialLatents(draw=draw, strength=task.strength)
+        if not task.continuation:
+            parameters = yield from encode_audio(encode, model.codec, task.init_audio, count)
+            return conditioning, InitialLatents(draw=draw, strength=task.strength)
+        parameters = yield from encode_beginning(encode, model.codec, task.init_audio)
+        told = model.condition_on(conditioning, parameters, count)
+        if told is None:
+            return conditioning, GivenLatents(draw=draw, axis=model.latent_axis)
+        return told, None
 
     def _create_sampler(
         self, task: AudioTask, guidance: float, initial: InitialLatents | GivenLatents | None

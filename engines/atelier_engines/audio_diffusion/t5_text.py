@@ -1,4 +1,4 @@
-"""Texts and what a T5 makes of them."""
+"""Texts and what a T5, or a T5Gemma, makes of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, T5EncoderModel
+from transformers import (
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    T5EncoderModel,
+    T5GemmaEncoderModel,
+)
 
 from atelier_engines.errors import InvalidTaskError, ModelMissingError
 from atelier_engines.local.components import EngineComponents
@@ -29,12 +34,12 @@ class EncodedTexts:
 
 
 class T5TextEncoder:
-    """A T5 and its tokenizer. For one thread at a time."""
+    """A T5, or a T5Gemma, and its tokenizer. For one thread at a time."""
 
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        lease: Lease[TorchModule[T5EncoderModel]],
+        lease: Lease[TorchModule[T5EncoderModel]] | Lease[TorchModule[T5GemmaEncoderModel]],
         components: EngineComponents,
         *,
         max_tokens: int,

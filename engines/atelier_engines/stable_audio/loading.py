@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
@@ -16,21 +13,19 @@ from transformers import T5EncoderModel
 
 from atelier_engines.audio_diffusion import module_loading, networks
 from atelier_engines.audio_diffusion.info import AudioModelInfo
+from atelier_engines.audio_diffusion.model_folder import ModelFolder
 from atelier_engines.audio_diffusion.networks import AudioNetworks
 from atelier_engines.audio_diffusion.oobleck import OobleckCodec, describe_decoder
+from atelier_engines.audio_diffusion.part_loading import read_config, specify
 from atelier_engines.audio_diffusion.pipeline import AudioPipeline
 from atelier_engines.audio_diffusion.t5_text import T5TextEncoder, load_tokenizer
-from atelier_engines.errors import ModelMissingError
 from atelier_engines.local import errors
-from atelier_engines.local.components import ComponentSpec, EngineComponents
-from atelier_engines.local.load_lock import LOAD_LOCK
-from atelier_engines.local.torch_module import TorchModule
-from atelier_engines.local.weights import safetensors_header
+from atelier_engines.local.components import EngineComponents
 from atelier_engines.stable_audio.config import StableAudioConfig
 from atelier_engines.stable_audio.denoiser_graph import describe_denoiser
 from atelier_engines.stable_audio.facts import describe_unloaded
 from atelier_engines.stable_audio.model import StableAudioModel
-from atelier_engines.stable_audio.model_folder import StableAudioFiles, find_files
+from atelier_engines.stable_audio.model_folder import find_files, read_solver
 
 _MAX_TOKENS = 128
 """Source: tokenizer/tokenizer_config.json of stabilityai/stable-audio-open-1.0."""
@@ -71,40 +66,31 @@ def find_networks(config: StableAudioConfig) -> AudioNetworks:
         return _list_networks(find_files(config), torch.float32, device)
 
 
-def _list_networks(
-    files: StableAudioFiles, dtype: torch.dtype, device: torch.device
-) -> AudioNetworks:
-    denoiser = _read_config(files.folder / "transformer", StableAudioDiTModel)
-    autoencoder = _read_config(files.folder / "vae", AutoencoderOobleck)
+def _list_networks(files: ModelFolder, dtype: torch.dtype, device: torch.device) -> AudioNetworks:
+    denoiser = read_config(files.folder / "transformer", StableAudioDiTModel)
+    autoencoder = read_config(files.folder / "vae", AutoencoderOobleck)
     return AudioNetworks(
-        denoiser=_specify(files, "transformer", StableAudioDiTModel, dtype, device),
+        denoiser=specify(files, "transformer", StableAudioDiTModel, dtype, device),
         denoiser_graph=describe_denoiser(denoiser, dtype),
         denoiser_settings=denoiser,
-        autoencoder=_specify(files, "vae", AutoencoderOobleck, torch.float32, device),
+        autoencoder=specify(files, "vae", AutoencoderOobleck, torch.float32, device),
         decoder_graph=describe_decoder(int(autoencoder["decoder_input_channels"])),
         autoencoder_settings=autoencoder,
     )
 
 
-def _read_config(folder: Path, kind: Any) -> dict[str, Any]:  # noqa: ANN401 (diffusers' classes have no types)
-    """The configuration of a component, with diffusers' defaults for what its file leaves out."""
-    with LOAD_LOCK, torch.device("meta"):
-        made = kind.from_config(kind.load_config(folder, local_files_only=True))
-    return {name: value for name, value in made.config.items() if not name.startswith("_")}
-
-
 def _assemble(
-    config: StableAudioConfig, files: StableAudioFiles, components: EngineComponents
+    config: StableAudioConfig, files: ModelFolder, components: EngineComponents
 ) -> StableAudioModel:
     dtype, device = module_loading.choose_dtype(config, components.device), components.device
-    text_encoder = _specify(
+    text_encoder = specify(
         files, "text_encoder", T5EncoderModel, module_loading.choose_text_dtype(dtype), device
     )
-    projection = _specify(
+    projection = specify(
         files, "projection_model", StableAudioProjectionModel, torch.float32, device
     )
     tokenizer = load_tokenizer(files.folder / "tokenizer")
-    settings = _read_config(files.folder / "transformer", StableAudioDiTModel)
+    settings = read_config(files.folder / "transformer", StableAudioDiTModel)
     loaded = networks.load(
         config,
         components,
@@ -125,7 +111,7 @@ def _assemble(
         denoiser=loaded.denoise,
         decoder=loaded.codec,
         latent_width=int(settings["in_channels"]),
-        solver=files.solver,
+        solver=read_solver(files),
         dtype=dtype,
     )
 
@@ -143,44 +129,3 @@ def _describe(
         reproducibility=module_loading.describe_reproducibility(config, device),
         versions=module_loading.list_versions(config),
     )
-
-
-def _specify(
-    files: StableAudioFiles,
-    part: str,
-    kind: type[module_loading.ModuleT],
-    dtype: torch.dtype,
-    device: torch.device,
-) -> ComponentSpec[TorchModule[module_loading.ModuleT]]:
-    weights = files.list_weights(part)
-    return ComponentSpec(
-        name=part,
-        kind=kind.__name__,
-        files=weights,
-        size=safetensors_header.estimate_bytes(weights, dtype),
-        dtype=dtype,
-        load=partial(TorchModule, partial(_read, files.folder / part, kind, dtype, device)),
-        runs_every_step=kind is StableAudioDiTModel,
-    )
-
-
-def _read(
-    folder: Path, kind: type[module_loading.ModuleT], dtype: torch.dtype, device: torch.device
-) -> module_loading.ModuleT:
-    """A component in diffusers' layout on its device, in evaluation mode and without gradients.
-
-    Raises:
-        ModelMissingError: weights are missing in the files; they would be random numbers.
-    """
-    made: Any = kind  # its classes have no base for mypy that says how they are loaded
-    module, report = made.from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
-    )
-    missing = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
-    if missing:
-        raise ModelMissingError(
-            f"the weights in {folder} are incomplete: {len(missing)} are missing or of another shape, "
-            f"{missing[0]} first"
-        )
-    ready: module_loading.ModuleT = module.to(device).eval().requires_grad_(requires_grad=False)
-    return ready

@@ -80,6 +80,12 @@ class StableAudioModel:
             }
         )
 
+    def condition_on(
+        self, conditioning: Conditioning, parameters: torch.Tensor, count: int
+    ) -> None:
+        """See AudioModel.condition_on. It has no such input."""
+        del conditioning, parameters, count
+
     def schedule(self, steps: int) -> NoiseSchedule:
         """See AudioModel.schedule."""
         solver = create_solver(self.solver)

@@ -74,6 +74,12 @@ class TangoFluxModel:
             }
         )
 
+    def condition_on(
+        self, conditioning: Conditioning, parameters: torch.Tensor, count: int
+    ) -> None:
+        """See AudioModel.condition_on. It has no such input."""
+        del conditioning, parameters, count
+
     def schedule(self, steps: int) -> NoiseSchedule:
         """See AudioModel.schedule. With another shift than 1 the given sigmas would be shifted again."""
         scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_TIMESTEPS, shift=1.0)

@@ -12,7 +12,7 @@ pytest.importorskip("torch", reason="the extra `local` is not installed")
 import torch
 
 from atelier_engines.local import cpu
-from tests.engines.audio_diffusion import tiny_stable_audio, tiny_tangoflux
+from tests.engines.audio_diffusion import tiny_stable_audio, tiny_stable_audio_3, tiny_tangoflux
 
 _NOT_OURS = (
     "ignore:.*torch.nn.utils.weight_norm.* is deprecated:FutureWarning",
@@ -50,3 +50,11 @@ def tangoflux(tmp_path_factory: pytest.TempPathFactory) -> tiny_tangoflux.TinyTa
 def stable_audio(tmp_path_factory: pytest.TempPathFactory) -> tiny_stable_audio.TinyStableAudio:
     """A model in diffusers' layout; not to be changed."""
     return tiny_stable_audio.write(tmp_path_factory.mktemp("stable_audio"))
+
+
+@pytest.fixture(scope="session")
+def stable_audio_3(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tiny_stable_audio_3.TinyStableAudio3:
+    """A model in diffusers' layout; not to be changed."""
+    return tiny_stable_audio_3.write(tmp_path_factory.mktemp("stable_audio_3"))

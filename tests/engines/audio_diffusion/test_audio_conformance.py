@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from atelier_engines import stable_audio as open_audio
+from atelier_engines import stable_audio_3 as third_audio
 from atelier_engines import tangoflux as tango
 from atelier_engines.conformance import EngineConformance
 from atelier_engines.engine import Engine
 from tests.engines.audio_diffusion import tiny_clap
 from tests.engines.audio_diffusion.tiny_stable_audio import TinyStableAudio
+from tests.engines.audio_diffusion.tiny_stable_audio_3 import TinyStableAudio3
 from tests.engines.audio_diffusion.tiny_tangoflux import TinyTangoFlux
 
 
@@ -41,6 +43,16 @@ class TestStableAudio(EngineConformance):
     def engine(cls, stable_audio: TinyStableAudio) -> Engine:
         """Not started."""
         return open_audio.create_engine(stable_audio.config())
+
+
+class TestStableAudio3(EngineConformance):
+    """On the CPU, with a small random model."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, stable_audio_3: TinyStableAudio3) -> Engine:
+        """Not started."""
+        return third_audio.create_engine(stable_audio_3.config())
 
 
 class TestCandidates(EngineConformance):
