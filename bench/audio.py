@@ -1,4 +1,6 @@
-"""The audio engines compared with bare loops over the same parts, and their networks on ONNX Runtime with torch.
+"""The audio engines compared with bare loops over the same parts, their networks on two runtimes, and output.
+
+The networks are run by torch and by ONNX Runtime. What is measured of output: finishing, files and speech.
 
 The weights are small and random: what is measured is the work around the networks, and how the networks are run. All
 takes turns in one process, on one thread each.
@@ -26,14 +28,16 @@ from atelier_engines.engine import Engine
 from atelier_engines.local import cpu
 from atelier_engines.stable_audio import create_engine as create_stable_audio
 from atelier_engines.stable_audio import denoiser_graph as stable_audio_graph
+from atelier_engines.stable_audio_3 import create_engine as create_stable_audio_3
 from atelier_engines.tangoflux import create_engine as create_tangoflux
 from atelier_engines.tangoflux import denoiser_graph as tangoflux_graph
 from atelier_engines.tangoflux.published_files import NetworkConfig
 from atelier_engines.task import AudioTask
+from bench.audio_output import measure_output, measure_speech
 from bench.engines import Duration, time_work
 from bench.figures import Figure, median
 from tests.engines.audio_clips import clip, task
-from tests.engines.audio_diffusion import tiny_stable_audio, tiny_tangoflux
+from tests.engines.audio_diffusion import tiny_stable_audio, tiny_stable_audio_3, tiny_tangoflux
 
 _STEPS = 20
 _ROUNDS = 15
@@ -53,10 +57,14 @@ async def measure() -> list[Figure]:
         folder = Path(name)
         tango = tiny_tangoflux.write(folder / "tangoflux")
         stable = tiny_stable_audio.write(folder / "stable_audio")
+        third = tiny_stable_audio_3.write(folder / "stable_audio_3")
         return [
             *await _compare_loops("tangoflux", create_tangoflux(tango.config()), tango),
             *await _compare_loops("stable_audio", create_stable_audio(stable.config()), stable),
+            *await _compare_loops("stable_audio_3", create_stable_audio_3(third.config()), third),
             *_compare_runtimes(tango, stable, folder),
+            *await measure_output(),
+            *await measure_speech(),
         ]
 
 
