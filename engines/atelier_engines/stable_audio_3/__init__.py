@@ -34,7 +34,7 @@ def _create(config: StableAudio3Config) -> AudioEngine:
 
 
 def _load(config: StableAudio3Config) -> AudioPipeline:
-    from atelier_engines.stable_audio_3.loading import load  # noqa: PLC0415  (takes seconds)
+    from atelier_engines.stable_audio_3.assembly import load  # noqa: PLC0415  (takes seconds)
 
     return load(config)
 

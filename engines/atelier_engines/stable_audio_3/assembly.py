@@ -21,8 +21,8 @@ from atelier_engines.local import errors
 from atelier_engines.local.components import EngineComponents
 from atelier_engines.stable_audio_3.config import StableAudio3Config
 from atelier_engines.stable_audio_3.facts import BASE_STEPS, STEPS, describe_unloaded
-from atelier_engines.stable_audio_3.model import StableAudio3Model
 from atelier_engines.stable_audio_3.model_folder import SchedulerConfig, find_files, read_scheduler
+from atelier_engines.stable_audio_3.rectified_flow import StableAudio3Model
 from atelier_engines.stable_audio_3.same import SameCodec
 
 _MAX_TOKENS = 256
