@@ -198,6 +198,8 @@ const (
 	AudioFeature_AUDIO_FEATURE_AUDIO_TO_AUDIO AudioFeature = 7
 	// Previews: the waveform while it is made.
 	AudioFeature_AUDIO_FEATURE_PREVIEW AudioFeature = 8
+	// Continuation of init_audio.
+	AudioFeature_AUDIO_FEATURE_CONTINUATION AudioFeature = 9
 )
 
 // Enum value maps for AudioFeature.
@@ -212,6 +214,7 @@ var (
 		6: "AUDIO_FEATURE_SPEECH",
 		7: "AUDIO_FEATURE_AUDIO_TO_AUDIO",
 		8: "AUDIO_FEATURE_PREVIEW",
+		9: "AUDIO_FEATURE_CONTINUATION",
 	}
 	AudioFeature_value = map[string]int32{
 		"AUDIO_FEATURE_UNSPECIFIED":     0,
@@ -223,6 +226,7 @@ var (
 		"AUDIO_FEATURE_SPEECH":          6,
 		"AUDIO_FEATURE_AUDIO_TO_AUDIO":  7,
 		"AUDIO_FEATURE_PREVIEW":         8,
+		"AUDIO_FEATURE_CONTINUATION":    9,
 	}
 )
 
@@ -1185,7 +1189,7 @@ type AudioCapabilities struct {
 	PromptDecidesDuration bool `protobuf:"varint,15,opt,name=prompt_decides_duration,json=promptDecidesDuration,proto3" json:"prompt_decides_duration,omitempty"`
 	// The longest audio in seconds that the model makes, where that is less than the maximum duration: silence follows it.
 	AudibleSeconds *float64 `protobuf:"fixed64,16,opt,name=audible_seconds,json=audibleSeconds,proto3,oneof" json:"audible_seconds,omitempty"`
-	// The longest init_audio in seconds; unset without the feature AUDIO_TO_AUDIO.
+	// The longest init_audio in seconds; unset without AUDIO_TO_AUDIO and CONTINUATION.
 	MaxInitAudioSeconds *float64 `protobuf:"fixed64,17,opt,name=max_init_audio_seconds,json=maxInitAudioSeconds,proto3,oneof" json:"max_init_audio_seconds,omitempty"`
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
@@ -1888,7 +1892,7 @@ const file_atelier_v1_engine_proto_rawDesc = "" +
 	"\x17IMAGE_FEATURE_UPSCALING\x10\t\x12\x19\n" +
 	"\x15IMAGE_FEATURE_PREVIEW\x10\n" +
 	"\x12\x1b\n" +
-	"\x17IMAGE_FEATURE_EMBEDDING\x10\v*\x9a\x02\n" +
+	"\x17IMAGE_FEATURE_EMBEDDING\x10\v*\xba\x02\n" +
 	"\fAudioFeature\x12\x1d\n" +
 	"\x19AUDIO_FEATURE_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dAUDIO_FEATURE_NEGATIVE_PROMPT\x10\x01\x12\x16\n" +
@@ -1898,7 +1902,8 @@ const file_atelier_v1_engine_proto_rawDesc = "" +
 	"\x18AUDIO_FEATURE_CANDIDATES\x10\x05\x12\x18\n" +
 	"\x14AUDIO_FEATURE_SPEECH\x10\x06\x12 \n" +
 	"\x1cAUDIO_FEATURE_AUDIO_TO_AUDIO\x10\a\x12\x19\n" +
-	"\x15AUDIO_FEATURE_PREVIEW\x10\b*|\n" +
+	"\x15AUDIO_FEATURE_PREVIEW\x10\b\x12\x1e\n" +
+	"\x1aAUDIO_FEATURE_CONTINUATION\x10\t*|\n" +
 	"\rCancelSupport\x12\x1e\n" +
 	"\x1aCANCEL_SUPPORT_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13CANCEL_SUPPORT_STEP\x10\x01\x12\x19\n" +

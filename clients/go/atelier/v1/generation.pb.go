@@ -26,6 +26,60 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Which generations of a tenant go first in the queue of an engine.
+type Priority int32
+
+const (
+	// Same as INTERACTIVE.
+	Priority_PRIORITY_UNSPECIFIED Priority = 0
+	// Somebody waits for it.
+	Priority_PRIORITY_INTERACTIVE Priority = 1
+	// It may wait: interactive ones of its tenant go first, until they have been given eight times its cost units. Then it
+	// is next, so that nothing keeps it waiting for ever.
+	Priority_PRIORITY_BATCH Priority = 2
+)
+
+// Enum value maps for Priority.
+var (
+	Priority_name = map[int32]string{
+		0: "PRIORITY_UNSPECIFIED",
+		1: "PRIORITY_INTERACTIVE",
+		2: "PRIORITY_BATCH",
+	}
+	Priority_value = map[string]int32{
+		"PRIORITY_UNSPECIFIED": 0,
+		"PRIORITY_INTERACTIVE": 1,
+		"PRIORITY_BATCH":       2,
+	}
+)
+
+func (x Priority) Enum() *Priority {
+	p := new(Priority)
+	*p = x
+	return p
+}
+
+func (x Priority) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Priority) Descriptor() protoreflect.EnumDescriptor {
+	return file_atelier_v1_generation_proto_enumTypes[0].Descriptor()
+}
+
+func (Priority) Type() protoreflect.EnumType {
+	return &file_atelier_v1_generation_proto_enumTypes[0]
+}
+
+func (x Priority) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Priority.Descriptor instead.
+func (Priority) EnumDescriptor() ([]byte, []int) {
+	return file_atelier_v1_generation_proto_rawDescGZIP(), []int{0}
+}
+
 // State of a generation.
 type State int32
 
@@ -75,11 +129,11 @@ func (x State) String() string {
 }
 
 func (State) Descriptor() protoreflect.EnumDescriptor {
-	return file_atelier_v1_generation_proto_enumTypes[0].Descriptor()
+	return file_atelier_v1_generation_proto_enumTypes[1].Descriptor()
 }
 
 func (State) Type() protoreflect.EnumType {
-	return &file_atelier_v1_generation_proto_enumTypes[0]
+	return &file_atelier_v1_generation_proto_enumTypes[1]
 }
 
 func (x State) Number() protoreflect.EnumNumber {
@@ -88,7 +142,7 @@ func (x State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use State.Descriptor instead.
 func (State) EnumDescriptor() ([]byte, []int) {
-	return file_atelier_v1_generation_proto_rawDescGZIP(), []int{0}
+	return file_atelier_v1_generation_proto_rawDescGZIP(), []int{1}
 }
 
 // Reason for which an engine was selected.
@@ -144,11 +198,11 @@ func (x SelectionReason) String() string {
 }
 
 func (SelectionReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_atelier_v1_generation_proto_enumTypes[1].Descriptor()
+	return file_atelier_v1_generation_proto_enumTypes[2].Descriptor()
 }
 
 func (SelectionReason) Type() protoreflect.EnumType {
-	return &file_atelier_v1_generation_proto_enumTypes[1]
+	return &file_atelier_v1_generation_proto_enumTypes[2]
 }
 
 func (x SelectionReason) Number() protoreflect.EnumNumber {
@@ -157,7 +211,7 @@ func (x SelectionReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SelectionReason.Descriptor instead.
 func (SelectionReason) EnumDescriptor() ([]byte, []int) {
-	return file_atelier_v1_generation_proto_rawDescGZIP(), []int{1}
+	return file_atelier_v1_generation_proto_rawDescGZIP(), []int{2}
 }
 
 // How a requested value became the used one.
@@ -209,11 +263,11 @@ func (x Disposition) String() string {
 }
 
 func (Disposition) Descriptor() protoreflect.EnumDescriptor {
-	return file_atelier_v1_generation_proto_enumTypes[2].Descriptor()
+	return file_atelier_v1_generation_proto_enumTypes[3].Descriptor()
 }
 
 func (Disposition) Type() protoreflect.EnumType {
-	return &file_atelier_v1_generation_proto_enumTypes[2]
+	return &file_atelier_v1_generation_proto_enumTypes[3]
 }
 
 func (x Disposition) Number() protoreflect.EnumNumber {
@@ -222,7 +276,7 @@ func (x Disposition) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Disposition.Descriptor instead.
 func (Disposition) EnumDescriptor() ([]byte, []int) {
-	return file_atelier_v1_generation_proto_rawDescGZIP(), []int{2}
+	return file_atelier_v1_generation_proto_rawDescGZIP(), []int{3}
 }
 
 // Outcome of an attempt.
@@ -278,11 +332,11 @@ func (x AttemptOutcome) String() string {
 }
 
 func (AttemptOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_atelier_v1_generation_proto_enumTypes[3].Descriptor()
+	return file_atelier_v1_generation_proto_enumTypes[4].Descriptor()
 }
 
 func (AttemptOutcome) Type() protoreflect.EnumType {
-	return &file_atelier_v1_generation_proto_enumTypes[3]
+	return &file_atelier_v1_generation_proto_enumTypes[4]
 }
 
 func (x AttemptOutcome) Number() protoreflect.EnumNumber {
@@ -291,7 +345,7 @@ func (x AttemptOutcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AttemptOutcome.Descriptor instead.
 func (AttemptOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_atelier_v1_generation_proto_rawDescGZIP(), []int{3}
+	return file_atelier_v1_generation_proto_rawDescGZIP(), []int{4}
 }
 
 // Result of a cancellation.
@@ -343,11 +397,11 @@ func (x CancelOutcome) String() string {
 }
 
 func (CancelOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_atelier_v1_generation_proto_enumTypes[4].Descriptor()
+	return file_atelier_v1_generation_proto_enumTypes[5].Descriptor()
 }
 
 func (CancelOutcome) Type() protoreflect.EnumType {
-	return &file_atelier_v1_generation_proto_enumTypes[4]
+	return &file_atelier_v1_generation_proto_enumTypes[5]
 }
 
 func (x CancelOutcome) Number() protoreflect.EnumNumber {
@@ -356,7 +410,7 @@ func (x CancelOutcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CancelOutcome.Descriptor instead.
 func (CancelOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_atelier_v1_generation_proto_rawDescGZIP(), []int{4}
+	return file_atelier_v1_generation_proto_rawDescGZIP(), []int{5}
 }
 
 // Why a generation was cancelled.
@@ -400,11 +454,11 @@ func (x CancelCause) String() string {
 }
 
 func (CancelCause) Descriptor() protoreflect.EnumDescriptor {
-	return file_atelier_v1_generation_proto_enumTypes[5].Descriptor()
+	return file_atelier_v1_generation_proto_enumTypes[6].Descriptor()
 }
 
 func (CancelCause) Type() protoreflect.EnumType {
-	return &file_atelier_v1_generation_proto_enumTypes[5]
+	return &file_atelier_v1_generation_proto_enumTypes[6]
 }
 
 func (x CancelCause) Number() protoreflect.EnumNumber {
@@ -413,7 +467,7 @@ func (x CancelCause) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CancelCause.Descriptor instead.
 func (CancelCause) EnumDescriptor() ([]byte, []int) {
-	return file_atelier_v1_generation_proto_rawDescGZIP(), []int{5}
+	return file_atelier_v1_generation_proto_rawDescGZIP(), []int{6}
 }
 
 // An accepted task, its state and its results.
@@ -458,7 +512,9 @@ type Generation struct {
 	CancelReason string `protobuf:"bytes,17,opt,name=cancel_reason,json=cancelReason,proto3" json:"cancel_reason,omitempty"`
 	// Who of the tenant asked for it: the subject of a key, token or certificate. Shown to callers with the scope admin alone,
 	// by GetGeneration and ListGenerations; empty otherwise, and where callers do not prove who they are.
-	Subject       string `protobuf:"bytes,18,opt,name=subject,proto3" json:"subject,omitempty"`
+	Subject string `protobuf:"bytes,18,opt,name=subject,proto3" json:"subject,omitempty"`
+	// As requested; INTERACTIVE if the request said nothing. UNSPECIFIED from servers that know no priorities.
+	Priority      Priority `protobuf:"varint,19,opt,name=priority,proto3,enum=atelier.v1.Priority" json:"priority,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -628,6 +684,13 @@ func (x *Generation) GetSubject() string {
 		return x.Subject
 	}
 	return ""
+}
+
+func (x *Generation) GetPriority() Priority {
+	if x != nil {
+		return x.Priority
+	}
+	return Priority_PRIORITY_UNSPECIFIED
 }
 
 type isGeneration_Task interface {
@@ -1591,7 +1654,7 @@ var File_atelier_v1_generation_proto protoreflect.FileDescriptor
 const file_atelier_v1_generation_proto_rawDesc = "" +
 	"\n" +
 	"\x1batelier/v1/generation.proto\x12\n" +
-	"atelier.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19atelier/v1/artifact.proto\x1a\x17atelier/v1/engine.proto\x1a\x15atelier/v1/task.proto\"\xbf\x06\n" +
+	"atelier.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19atelier/v1/artifact.proto\x1a\x17atelier/v1/engine.proto\x1a\x15atelier/v1/task.proto\"\xf1\x06\n" +
 	"\n" +
 	"Generation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
@@ -1616,7 +1679,8 @@ const file_atelier_v1_generation_proto_rawDesc = "" +
 	"\x0fstopped_at_step\x18\x0f \x01(\rR\rstoppedAtStep\x12:\n" +
 	"\fcancel_cause\x18\x10 \x01(\x0e2\x17.atelier.v1.CancelCauseR\vcancelCause\x12#\n" +
 	"\rcancel_reason\x18\x11 \x01(\tR\fcancelReason\x12\x18\n" +
-	"\asubject\x18\x12 \x01(\tR\asubjectB\x06\n" +
+	"\asubject\x18\x12 \x01(\tR\asubject\x120\n" +
+	"\bpriority\x18\x13 \x01(\x0e2\x14.atelier.v1.PriorityR\bpriorityB\x06\n" +
 	"\x04task\"\xc1\x01\n" +
 	"\x06Output\x120\n" +
 	"\bartifact\x18\x01 \x01(\v2\x14.atelier.v1.ArtifactR\bartifact\x12\x12\n" +
@@ -1700,7 +1764,11 @@ const file_atelier_v1_generation_proto_rawDesc = "" +
 	"\n" +
 	"media_type\x18\x01 \x01(\tR\tmediaType\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12)\n" +
-	"\x04size\x18\x03 \x01(\v2\x15.atelier.v1.ImageSizeR\x04size*\x7f\n" +
+	"\x04size\x18\x03 \x01(\v2\x15.atelier.v1.ImageSizeR\x04size*R\n" +
+	"\bPriority\x12\x18\n" +
+	"\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14PRIORITY_INTERACTIVE\x10\x01\x12\x12\n" +
+	"\x0ePRIORITY_BATCH\x10\x02*\x7f\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_QUEUED\x10\x01\x12\x11\n" +
@@ -1759,79 +1827,81 @@ func file_atelier_v1_generation_proto_rawDescGZIP() []byte {
 	return file_atelier_v1_generation_proto_rawDescData
 }
 
-var file_atelier_v1_generation_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_atelier_v1_generation_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
 var file_atelier_v1_generation_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_atelier_v1_generation_proto_goTypes = []any{
-	(State)(0),                    // 0: atelier.v1.State
-	(SelectionReason)(0),          // 1: atelier.v1.SelectionReason
-	(Disposition)(0),              // 2: atelier.v1.Disposition
-	(AttemptOutcome)(0),           // 3: atelier.v1.AttemptOutcome
-	(CancelOutcome)(0),            // 4: atelier.v1.CancelOutcome
-	(CancelCause)(0),              // 5: atelier.v1.CancelCause
-	(*Generation)(nil),            // 6: atelier.v1.Generation
-	(*Output)(nil),                // 7: atelier.v1.Output
-	(*AudioProperties)(nil),       // 8: atelier.v1.AudioProperties
-	(*Failure)(nil),               // 9: atelier.v1.Failure
-	(*Receipt)(nil),               // 10: atelier.v1.Receipt
-	(*Reuse)(nil),                 // 11: atelier.v1.Reuse
-	(*Selection)(nil),             // 12: atelier.v1.Selection
-	(*Parameter)(nil),             // 13: atelier.v1.Parameter
-	(*Attempt)(nil),               // 14: atelier.v1.Attempt
-	(*Timing)(nil),                // 15: atelier.v1.Timing
-	(*Cost)(nil),                  // 16: atelier.v1.Cost
-	(*Recipe)(nil),                // 17: atelier.v1.Recipe
-	(*Preview)(nil),               // 18: atelier.v1.Preview
-	nil,                           // 19: atelier.v1.Receipt.UsageEntry
-	nil,                           // 20: atelier.v1.Recipe.VersionsEntry
-	(*ImageTask)(nil),             // 21: atelier.v1.ImageTask
-	(*AudioTask)(nil),             // 22: atelier.v1.AudioTask
-	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
-	(*Artifact)(nil),              // 24: atelier.v1.Artifact
-	(Reproducibility)(0),          // 25: atelier.v1.Reproducibility
-	(*structpb.Value)(nil),        // 26: google.protobuf.Value
-	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
-	(*ImageSize)(nil),             // 28: atelier.v1.ImageSize
+	(Priority)(0),                 // 0: atelier.v1.Priority
+	(State)(0),                    // 1: atelier.v1.State
+	(SelectionReason)(0),          // 2: atelier.v1.SelectionReason
+	(Disposition)(0),              // 3: atelier.v1.Disposition
+	(AttemptOutcome)(0),           // 4: atelier.v1.AttemptOutcome
+	(CancelOutcome)(0),            // 5: atelier.v1.CancelOutcome
+	(CancelCause)(0),              // 6: atelier.v1.CancelCause
+	(*Generation)(nil),            // 7: atelier.v1.Generation
+	(*Output)(nil),                // 8: atelier.v1.Output
+	(*AudioProperties)(nil),       // 9: atelier.v1.AudioProperties
+	(*Failure)(nil),               // 10: atelier.v1.Failure
+	(*Receipt)(nil),               // 11: atelier.v1.Receipt
+	(*Reuse)(nil),                 // 12: atelier.v1.Reuse
+	(*Selection)(nil),             // 13: atelier.v1.Selection
+	(*Parameter)(nil),             // 14: atelier.v1.Parameter
+	(*Attempt)(nil),               // 15: atelier.v1.Attempt
+	(*Timing)(nil),                // 16: atelier.v1.Timing
+	(*Cost)(nil),                  // 17: atelier.v1.Cost
+	(*Recipe)(nil),                // 18: atelier.v1.Recipe
+	(*Preview)(nil),               // 19: atelier.v1.Preview
+	nil,                           // 20: atelier.v1.Receipt.UsageEntry
+	nil,                           // 21: atelier.v1.Recipe.VersionsEntry
+	(*ImageTask)(nil),             // 22: atelier.v1.ImageTask
+	(*AudioTask)(nil),             // 23: atelier.v1.AudioTask
+	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(*Artifact)(nil),              // 25: atelier.v1.Artifact
+	(Reproducibility)(0),          // 26: atelier.v1.Reproducibility
+	(*structpb.Value)(nil),        // 27: google.protobuf.Value
+	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
+	(*ImageSize)(nil),             // 29: atelier.v1.ImageSize
 }
 var file_atelier_v1_generation_proto_depIdxs = []int32{
-	0,  // 0: atelier.v1.Generation.state:type_name -> atelier.v1.State
-	21, // 1: atelier.v1.Generation.image:type_name -> atelier.v1.ImageTask
-	22, // 2: atelier.v1.Generation.audio:type_name -> atelier.v1.AudioTask
-	23, // 3: atelier.v1.Generation.create_time:type_name -> google.protobuf.Timestamp
-	23, // 4: atelier.v1.Generation.start_time:type_name -> google.protobuf.Timestamp
-	23, // 5: atelier.v1.Generation.end_time:type_name -> google.protobuf.Timestamp
-	23, // 6: atelier.v1.Generation.expire_time:type_name -> google.protobuf.Timestamp
-	7,  // 7: atelier.v1.Generation.outputs:type_name -> atelier.v1.Output
-	10, // 8: atelier.v1.Generation.receipt:type_name -> atelier.v1.Receipt
-	9,  // 9: atelier.v1.Generation.failure:type_name -> atelier.v1.Failure
-	4,  // 10: atelier.v1.Generation.cancel_outcome:type_name -> atelier.v1.CancelOutcome
-	5,  // 11: atelier.v1.Generation.cancel_cause:type_name -> atelier.v1.CancelCause
-	24, // 12: atelier.v1.Output.artifact:type_name -> atelier.v1.Artifact
-	8,  // 13: atelier.v1.Output.audio:type_name -> atelier.v1.AudioProperties
-	13, // 14: atelier.v1.Receipt.parameters:type_name -> atelier.v1.Parameter
-	14, // 15: atelier.v1.Receipt.attempts:type_name -> atelier.v1.Attempt
-	15, // 16: atelier.v1.Receipt.timings:type_name -> atelier.v1.Timing
-	16, // 17: atelier.v1.Receipt.cost:type_name -> atelier.v1.Cost
-	25, // 18: atelier.v1.Receipt.reproducibility:type_name -> atelier.v1.Reproducibility
-	17, // 19: atelier.v1.Receipt.recipe:type_name -> atelier.v1.Recipe
-	12, // 20: atelier.v1.Receipt.selection:type_name -> atelier.v1.Selection
-	19, // 21: atelier.v1.Receipt.usage:type_name -> atelier.v1.Receipt.UsageEntry
-	11, // 22: atelier.v1.Receipt.reuse:type_name -> atelier.v1.Reuse
-	1,  // 23: atelier.v1.Selection.reason:type_name -> atelier.v1.SelectionReason
-	26, // 24: atelier.v1.Parameter.value:type_name -> google.protobuf.Value
-	26, // 25: atelier.v1.Parameter.requested:type_name -> google.protobuf.Value
-	2,  // 26: atelier.v1.Parameter.disposition:type_name -> atelier.v1.Disposition
-	23, // 27: atelier.v1.Attempt.start_time:type_name -> google.protobuf.Timestamp
-	23, // 28: atelier.v1.Attempt.end_time:type_name -> google.protobuf.Timestamp
-	3,  // 29: atelier.v1.Attempt.outcome:type_name -> atelier.v1.AttemptOutcome
-	9,  // 30: atelier.v1.Attempt.failure:type_name -> atelier.v1.Failure
-	27, // 31: atelier.v1.Timing.duration:type_name -> google.protobuf.Duration
-	20, // 32: atelier.v1.Recipe.versions:type_name -> atelier.v1.Recipe.VersionsEntry
-	28, // 33: atelier.v1.Preview.size:type_name -> atelier.v1.ImageSize
-	34, // [34:34] is the sub-list for method output_type
-	34, // [34:34] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	1,  // 0: atelier.v1.Generation.state:type_name -> atelier.v1.State
+	22, // 1: atelier.v1.Generation.image:type_name -> atelier.v1.ImageTask
+	23, // 2: atelier.v1.Generation.audio:type_name -> atelier.v1.AudioTask
+	24, // 3: atelier.v1.Generation.create_time:type_name -> google.protobuf.Timestamp
+	24, // 4: atelier.v1.Generation.start_time:type_name -> google.protobuf.Timestamp
+	24, // 5: atelier.v1.Generation.end_time:type_name -> google.protobuf.Timestamp
+	24, // 6: atelier.v1.Generation.expire_time:type_name -> google.protobuf.Timestamp
+	8,  // 7: atelier.v1.Generation.outputs:type_name -> atelier.v1.Output
+	11, // 8: atelier.v1.Generation.receipt:type_name -> atelier.v1.Receipt
+	10, // 9: atelier.v1.Generation.failure:type_name -> atelier.v1.Failure
+	5,  // 10: atelier.v1.Generation.cancel_outcome:type_name -> atelier.v1.CancelOutcome
+	6,  // 11: atelier.v1.Generation.cancel_cause:type_name -> atelier.v1.CancelCause
+	0,  // 12: atelier.v1.Generation.priority:type_name -> atelier.v1.Priority
+	25, // 13: atelier.v1.Output.artifact:type_name -> atelier.v1.Artifact
+	9,  // 14: atelier.v1.Output.audio:type_name -> atelier.v1.AudioProperties
+	14, // 15: atelier.v1.Receipt.parameters:type_name -> atelier.v1.Parameter
+	15, // 16: atelier.v1.Receipt.attempts:type_name -> atelier.v1.Attempt
+	16, // 17: atelier.v1.Receipt.timings:type_name -> atelier.v1.Timing
+	17, // 18: atelier.v1.Receipt.cost:type_name -> atelier.v1.Cost
+	26, // 19: atelier.v1.Receipt.reproducibility:type_name -> atelier.v1.Reproducibility
+	18, // 20: atelier.v1.Receipt.recipe:type_name -> atelier.v1.Recipe
+	13, // 21: atelier.v1.Receipt.selection:type_name -> atelier.v1.Selection
+	20, // 22: atelier.v1.Receipt.usage:type_name -> atelier.v1.Receipt.UsageEntry
+	12, // 23: atelier.v1.Receipt.reuse:type_name -> atelier.v1.Reuse
+	2,  // 24: atelier.v1.Selection.reason:type_name -> atelier.v1.SelectionReason
+	27, // 25: atelier.v1.Parameter.value:type_name -> google.protobuf.Value
+	27, // 26: atelier.v1.Parameter.requested:type_name -> google.protobuf.Value
+	3,  // 27: atelier.v1.Parameter.disposition:type_name -> atelier.v1.Disposition
+	24, // 28: atelier.v1.Attempt.start_time:type_name -> google.protobuf.Timestamp
+	24, // 29: atelier.v1.Attempt.end_time:type_name -> google.protobuf.Timestamp
+	4,  // 30: atelier.v1.Attempt.outcome:type_name -> atelier.v1.AttemptOutcome
+	10, // 31: atelier.v1.Attempt.failure:type_name -> atelier.v1.Failure
+	28, // 32: atelier.v1.Timing.duration:type_name -> google.protobuf.Duration
+	21, // 33: atelier.v1.Recipe.versions:type_name -> atelier.v1.Recipe.VersionsEntry
+	29, // 34: atelier.v1.Preview.size:type_name -> atelier.v1.ImageSize
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_generation_proto_init() }
@@ -1851,7 +1921,7 @@ func file_atelier_v1_generation_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atelier_v1_generation_proto_rawDesc), len(file_atelier_v1_generation_proto_rawDesc)),
-			NumEnums:      6,
+			NumEnums:      7,
 			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,

@@ -232,7 +232,10 @@ type GenerateRequest struct {
 	Timeout *durationpb.Duration `protobuf:"bytes,10,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// Names of parameters that `strict` does not hold for, as the receipt has them, such as `width`: they may be clamped or
 	// ignored, and the receipt says so.
-	StrictExcept  []string `protobuf:"bytes,11,rep,name=strict_except,json=strictExcept,proto3" json:"strict_except,omitempty"`
+	StrictExcept []string `protobuf:"bytes,11,rep,name=strict_except,json=strictExcept,proto3" json:"strict_except,omitempty"`
+	// Which of the tenant's own generations go first in the queue of an engine; the turns of other tenants do not depend
+	// on it. A request that is repeated with another priority is the same generation, with the priority of the first.
+	Priority      Priority `protobuf:"varint,12,opt,name=priority,proto3,enum=atelier.v1.Priority" json:"priority,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -353,6 +356,13 @@ func (x *GenerateRequest) GetStrictExcept() []string {
 		return x.StrictExcept
 	}
 	return nil
+}
+
+func (x *GenerateRequest) GetPriority() Priority {
+	if x != nil {
+		return x.Priority
+	}
+	return Priority_PRIORITY_UNSPECIFIED
 }
 
 type isGenerateRequest_Task interface {
@@ -2126,7 +2136,7 @@ var File_atelier_v1_generation_service_proto protoreflect.FileDescriptor
 const file_atelier_v1_generation_service_proto_rawDesc = "" +
 	"\n" +
 	"#atelier/v1/generation_service.proto\x12\n" +
-	"atelier.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19atelier/v1/artifact.proto\x1a\x17atelier/v1/engine.proto\x1a\x1batelier/v1/generation.proto\x1a\x15atelier/v1/task.proto\"\xc9\x04\n" +
+	"atelier.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19atelier/v1/artifact.proto\x1a\x17atelier/v1/engine.proto\x1a\x1batelier/v1/generation.proto\x1a\x15atelier/v1/task.proto\"\xfb\x04\n" +
 	"\x0fGenerateRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x16\n" +
@@ -2140,7 +2150,8 @@ const file_atelier_v1_generation_service_proto_rawDesc = "" +
 	"\vattachments\x18\t \x03(\v2,.atelier.v1.GenerateRequest.AttachmentsEntryR\vattachments\x123\n" +
 	"\atimeout\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12#\n" +
-	"\rstrict_except\x18\v \x03(\tR\fstrictExcept\x1a>\n" +
+	"\rstrict_except\x18\v \x03(\tR\fstrictExcept\x120\n" +
+	"\bpriority\x18\f \x01(\x0e2\x14.atelier.v1.PriorityR\bpriority\x1a>\n" +
 	"\x10AttachmentsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01B\x06\n" +
@@ -2350,20 +2361,21 @@ var file_atelier_v1_generation_service_proto_goTypes = []any{
 	(*AudioTask)(nil),                // 32: atelier.v1.AudioTask
 	(*structpb.Struct)(nil),          // 33: google.protobuf.Struct
 	(*durationpb.Duration)(nil),      // 34: google.protobuf.Duration
-	(*Generation)(nil),               // 35: atelier.v1.Generation
-	(State)(0),                       // 36: atelier.v1.State
-	(*timestamppb.Timestamp)(nil),    // 37: google.protobuf.Timestamp
-	(*Preview)(nil),                  // 38: atelier.v1.Preview
-	(*Engine)(nil),                   // 39: atelier.v1.Engine
-	(EngineState)(0),                 // 40: atelier.v1.EngineState
-	(*EnginePause)(nil),              // 41: atelier.v1.EnginePause
-	(*Parameter)(nil),                // 42: atelier.v1.Parameter
-	(*Cost)(nil),                     // 43: atelier.v1.Cost
-	(*Failure)(nil),                  // 44: atelier.v1.Failure
-	(*Selection)(nil),                // 45: atelier.v1.Selection
-	(CancelOutcome)(0),               // 46: atelier.v1.CancelOutcome
-	(*UploadHeader)(nil),             // 47: atelier.v1.UploadHeader
-	(*Artifact)(nil),                 // 48: atelier.v1.Artifact
+	(Priority)(0),                    // 35: atelier.v1.Priority
+	(*Generation)(nil),               // 36: atelier.v1.Generation
+	(State)(0),                       // 37: atelier.v1.State
+	(*timestamppb.Timestamp)(nil),    // 38: google.protobuf.Timestamp
+	(*Preview)(nil),                  // 39: atelier.v1.Preview
+	(*Engine)(nil),                   // 40: atelier.v1.Engine
+	(EngineState)(0),                 // 41: atelier.v1.EngineState
+	(*EnginePause)(nil),              // 42: atelier.v1.EnginePause
+	(*Parameter)(nil),                // 43: atelier.v1.Parameter
+	(*Cost)(nil),                     // 44: atelier.v1.Cost
+	(*Failure)(nil),                  // 45: atelier.v1.Failure
+	(*Selection)(nil),                // 46: atelier.v1.Selection
+	(CancelOutcome)(0),               // 47: atelier.v1.CancelOutcome
+	(*UploadHeader)(nil),             // 48: atelier.v1.UploadHeader
+	(*Artifact)(nil),                 // 49: atelier.v1.Artifact
 }
 var file_atelier_v1_generation_service_proto_depIdxs = []int32{
 	31, // 0: atelier.v1.GenerateRequest.image:type_name -> atelier.v1.ImageTask
@@ -2372,67 +2384,68 @@ var file_atelier_v1_generation_service_proto_depIdxs = []int32{
 	0,  // 3: atelier.v1.GenerateRequest.response_mode:type_name -> atelier.v1.ResponseMode
 	30, // 4: atelier.v1.GenerateRequest.attachments:type_name -> atelier.v1.GenerateRequest.AttachmentsEntry
 	34, // 5: atelier.v1.GenerateRequest.timeout:type_name -> google.protobuf.Duration
-	35, // 6: atelier.v1.GenerateResponse.generation:type_name -> atelier.v1.Generation
-	3,  // 7: atelier.v1.StreamProgressRequest.generate:type_name -> atelier.v1.GenerateRequest
-	36, // 8: atelier.v1.StreamProgressResponse.state:type_name -> atelier.v1.State
-	37, // 9: atelier.v1.StreamProgressResponse.time:type_name -> google.protobuf.Timestamp
-	34, // 10: atelier.v1.StreamProgressResponse.estimated_remaining:type_name -> google.protobuf.Duration
-	38, // 11: atelier.v1.StreamProgressResponse.preview:type_name -> atelier.v1.Preview
-	35, // 12: atelier.v1.StreamProgressResponse.generation:type_name -> atelier.v1.Generation
-	39, // 13: atelier.v1.GetCapabilitiesResponse.engines:type_name -> atelier.v1.Engine
-	1,  // 14: atelier.v1.GetCapabilitiesResponse.routing:type_name -> atelier.v1.RoutingPolicy
-	2,  // 15: atelier.v1.HealthResponse.status:type_name -> atelier.v1.ServingStatus
-	11, // 16: atelier.v1.HealthResponse.engines:type_name -> atelier.v1.EngineHealth
-	34, // 17: atelier.v1.HealthResponse.uptime:type_name -> google.protobuf.Duration
-	40, // 18: atelier.v1.EngineHealth.state:type_name -> atelier.v1.EngineState
-	41, // 19: atelier.v1.EngineHealth.pause:type_name -> atelier.v1.EnginePause
-	3,  // 20: atelier.v1.PlanGenerationRequest.generate:type_name -> atelier.v1.GenerateRequest
-	42, // 21: atelier.v1.PlanGenerationResponse.parameters:type_name -> atelier.v1.Parameter
-	43, // 22: atelier.v1.PlanGenerationResponse.cost:type_name -> atelier.v1.Cost
-	34, // 23: atelier.v1.PlanGenerationResponse.estimated_wait:type_name -> google.protobuf.Duration
-	34, // 24: atelier.v1.PlanGenerationResponse.estimated_duration:type_name -> google.protobuf.Duration
-	44, // 25: atelier.v1.PlanGenerationResponse.rejection:type_name -> atelier.v1.Failure
-	45, // 26: atelier.v1.PlanGenerationResponse.selection:type_name -> atelier.v1.Selection
-	35, // 27: atelier.v1.GetGenerationResponse.generation:type_name -> atelier.v1.Generation
-	36, // 28: atelier.v1.ListGenerationsRequest.states:type_name -> atelier.v1.State
-	35, // 29: atelier.v1.ListGenerationsResponse.generations:type_name -> atelier.v1.Generation
-	46, // 30: atelier.v1.CancelGenerationResponse.outcome:type_name -> atelier.v1.CancelOutcome
-	35, // 31: atelier.v1.CancelGenerationResponse.generation:type_name -> atelier.v1.Generation
-	47, // 32: atelier.v1.UploadArtifactRequest.header:type_name -> atelier.v1.UploadHeader
-	48, // 33: atelier.v1.UploadArtifactResponse.artifact:type_name -> atelier.v1.Artifact
-	48, // 34: atelier.v1.DownloadArtifactResponse.artifact:type_name -> atelier.v1.Artifact
-	41, // 35: atelier.v1.PauseEngineResponse.pause:type_name -> atelier.v1.EnginePause
-	3,  // 36: atelier.v1.GenerationService.Generate:input_type -> atelier.v1.GenerateRequest
-	5,  // 37: atelier.v1.GenerationService.StreamProgress:input_type -> atelier.v1.StreamProgressRequest
-	7,  // 38: atelier.v1.GenerationService.GetCapabilities:input_type -> atelier.v1.GetCapabilitiesRequest
-	9,  // 39: atelier.v1.GenerationService.Health:input_type -> atelier.v1.HealthRequest
-	12, // 40: atelier.v1.GenerationService.PlanGeneration:input_type -> atelier.v1.PlanGenerationRequest
-	14, // 41: atelier.v1.GenerationService.GetGeneration:input_type -> atelier.v1.GetGenerationRequest
-	16, // 42: atelier.v1.GenerationService.ListGenerations:input_type -> atelier.v1.ListGenerationsRequest
-	18, // 43: atelier.v1.GenerationService.CancelGeneration:input_type -> atelier.v1.CancelGenerationRequest
-	20, // 44: atelier.v1.GenerationService.UploadArtifact:input_type -> atelier.v1.UploadArtifactRequest
-	22, // 45: atelier.v1.GenerationService.DownloadArtifact:input_type -> atelier.v1.DownloadArtifactRequest
-	24, // 46: atelier.v1.GenerationService.PauseEngine:input_type -> atelier.v1.PauseEngineRequest
-	26, // 47: atelier.v1.GenerationService.ResumeEngine:input_type -> atelier.v1.ResumeEngineRequest
-	28, // 48: atelier.v1.GenerationService.ClearQueue:input_type -> atelier.v1.ClearQueueRequest
-	4,  // 49: atelier.v1.GenerationService.Generate:output_type -> atelier.v1.GenerateResponse
-	6,  // 50: atelier.v1.GenerationService.StreamProgress:output_type -> atelier.v1.StreamProgressResponse
-	8,  // 51: atelier.v1.GenerationService.GetCapabilities:output_type -> atelier.v1.GetCapabilitiesResponse
-	10, // 52: atelier.v1.GenerationService.Health:output_type -> atelier.v1.HealthResponse
-	13, // 53: atelier.v1.GenerationService.PlanGeneration:output_type -> atelier.v1.PlanGenerationResponse
-	15, // 54: atelier.v1.GenerationService.GetGeneration:output_type -> atelier.v1.GetGenerationResponse
-	17, // 55: atelier.v1.GenerationService.ListGenerations:output_type -> atelier.v1.ListGenerationsResponse
-	19, // 56: atelier.v1.GenerationService.CancelGeneration:output_type -> atelier.v1.CancelGenerationResponse
-	21, // 57: atelier.v1.GenerationService.UploadArtifact:output_type -> atelier.v1.UploadArtifactResponse
-	23, // 58: atelier.v1.GenerationService.DownloadArtifact:output_type -> atelier.v1.DownloadArtifactResponse
-	25, // 59: atelier.v1.GenerationService.PauseEngine:output_type -> atelier.v1.PauseEngineResponse
-	27, // 60: atelier.v1.GenerationService.ResumeEngine:output_type -> atelier.v1.ResumeEngineResponse
-	29, // 61: atelier.v1.GenerationService.ClearQueue:output_type -> atelier.v1.ClearQueueResponse
-	49, // [49:62] is the sub-list for method output_type
-	36, // [36:49] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	35, // 6: atelier.v1.GenerateRequest.priority:type_name -> atelier.v1.Priority
+	36, // 7: atelier.v1.GenerateResponse.generation:type_name -> atelier.v1.Generation
+	3,  // 8: atelier.v1.StreamProgressRequest.generate:type_name -> atelier.v1.GenerateRequest
+	37, // 9: atelier.v1.StreamProgressResponse.state:type_name -> atelier.v1.State
+	38, // 10: atelier.v1.StreamProgressResponse.time:type_name -> google.protobuf.Timestamp
+	34, // 11: atelier.v1.StreamProgressResponse.estimated_remaining:type_name -> google.protobuf.Duration
+	39, // 12: atelier.v1.StreamProgressResponse.preview:type_name -> atelier.v1.Preview
+	36, // 13: atelier.v1.StreamProgressResponse.generation:type_name -> atelier.v1.Generation
+	40, // 14: atelier.v1.GetCapabilitiesResponse.engines:type_name -> atelier.v1.Engine
+	1,  // 15: atelier.v1.GetCapabilitiesResponse.routing:type_name -> atelier.v1.RoutingPolicy
+	2,  // 16: atelier.v1.HealthResponse.status:type_name -> atelier.v1.ServingStatus
+	11, // 17: atelier.v1.HealthResponse.engines:type_name -> atelier.v1.EngineHealth
+	34, // 18: atelier.v1.HealthResponse.uptime:type_name -> google.protobuf.Duration
+	41, // 19: atelier.v1.EngineHealth.state:type_name -> atelier.v1.EngineState
+	42, // 20: atelier.v1.EngineHealth.pause:type_name -> atelier.v1.EnginePause
+	3,  // 21: atelier.v1.PlanGenerationRequest.generate:type_name -> atelier.v1.GenerateRequest
+	43, // 22: atelier.v1.PlanGenerationResponse.parameters:type_name -> atelier.v1.Parameter
+	44, // 23: atelier.v1.PlanGenerationResponse.cost:type_name -> atelier.v1.Cost
+	34, // 24: atelier.v1.PlanGenerationResponse.estimated_wait:type_name -> google.protobuf.Duration
+	34, // 25: atelier.v1.PlanGenerationResponse.estimated_duration:type_name -> google.protobuf.Duration
+	45, // 26: atelier.v1.PlanGenerationResponse.rejection:type_name -> atelier.v1.Failure
+	46, // 27: atelier.v1.PlanGenerationResponse.selection:type_name -> atelier.v1.Selection
+	36, // 28: atelier.v1.GetGenerationResponse.generation:type_name -> atelier.v1.Generation
+	37, // 29: atelier.v1.ListGenerationsRequest.states:type_name -> atelier.v1.State
+	36, // 30: atelier.v1.ListGenerationsResponse.generations:type_name -> atelier.v1.Generation
+	47, // 31: atelier.v1.CancelGenerationResponse.outcome:type_name -> atelier.v1.CancelOutcome
+	36, // 32: atelier.v1.CancelGenerationResponse.generation:type_name -> atelier.v1.Generation
+	48, // 33: atelier.v1.UploadArtifactRequest.header:type_name -> atelier.v1.UploadHeader
+	49, // 34: atelier.v1.UploadArtifactResponse.artifact:type_name -> atelier.v1.Artifact
+	49, // 35: atelier.v1.DownloadArtifactResponse.artifact:type_name -> atelier.v1.Artifact
+	42, // 36: atelier.v1.PauseEngineResponse.pause:type_name -> atelier.v1.EnginePause
+	3,  // 37: atelier.v1.GenerationService.Generate:input_type -> atelier.v1.GenerateRequest
+	5,  // 38: atelier.v1.GenerationService.StreamProgress:input_type -> atelier.v1.StreamProgressRequest
+	7,  // 39: atelier.v1.GenerationService.GetCapabilities:input_type -> atelier.v1.GetCapabilitiesRequest
+	9,  // 40: atelier.v1.GenerationService.Health:input_type -> atelier.v1.HealthRequest
+	12, // 41: atelier.v1.GenerationService.PlanGeneration:input_type -> atelier.v1.PlanGenerationRequest
+	14, // 42: atelier.v1.GenerationService.GetGeneration:input_type -> atelier.v1.GetGenerationRequest
+	16, // 43: atelier.v1.GenerationService.ListGenerations:input_type -> atelier.v1.ListGenerationsRequest
+	18, // 44: atelier.v1.GenerationService.CancelGeneration:input_type -> atelier.v1.CancelGenerationRequest
+	20, // 45: atelier.v1.GenerationService.UploadArtifact:input_type -> atelier.v1.UploadArtifactRequest
+	22, // 46: atelier.v1.GenerationService.DownloadArtifact:input_type -> atelier.v1.DownloadArtifactRequest
+	24, // 47: atelier.v1.GenerationService.PauseEngine:input_type -> atelier.v1.PauseEngineRequest
+	26, // 48: atelier.v1.GenerationService.ResumeEngine:input_type -> atelier.v1.ResumeEngineRequest
+	28, // 49: atelier.v1.GenerationService.ClearQueue:input_type -> atelier.v1.ClearQueueRequest
+	4,  // 50: atelier.v1.GenerationService.Generate:output_type -> atelier.v1.GenerateResponse
+	6,  // 51: atelier.v1.GenerationService.StreamProgress:output_type -> atelier.v1.StreamProgressResponse
+	8,  // 52: atelier.v1.GenerationService.GetCapabilities:output_type -> atelier.v1.GetCapabilitiesResponse
+	10, // 53: atelier.v1.GenerationService.Health:output_type -> atelier.v1.HealthResponse
+	13, // 54: atelier.v1.GenerationService.PlanGeneration:output_type -> atelier.v1.PlanGenerationResponse
+	15, // 55: atelier.v1.GenerationService.GetGeneration:output_type -> atelier.v1.GetGenerationResponse
+	17, // 56: atelier.v1.GenerationService.ListGenerations:output_type -> atelier.v1.ListGenerationsResponse
+	19, // 57: atelier.v1.GenerationService.CancelGeneration:output_type -> atelier.v1.CancelGenerationResponse
+	21, // 58: atelier.v1.GenerationService.UploadArtifact:output_type -> atelier.v1.UploadArtifactResponse
+	23, // 59: atelier.v1.GenerationService.DownloadArtifact:output_type -> atelier.v1.DownloadArtifactResponse
+	25, // 60: atelier.v1.GenerationService.PauseEngine:output_type -> atelier.v1.PauseEngineResponse
+	27, // 61: atelier.v1.GenerationService.ResumeEngine:output_type -> atelier.v1.ResumeEngineResponse
+	29, // 62: atelier.v1.GenerationService.ClearQueue:output_type -> atelier.v1.ClearQueueResponse
+	50, // [50:63] is the sub-list for method output_type
+	37, // [37:50] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_generation_service_proto_init() }

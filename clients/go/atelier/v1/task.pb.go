@@ -741,7 +741,8 @@ type AudioTask struct {
 	Prompt string `protobuf:"bytes,1,opt,name=prompt,proto3" json:"prompt,omitempty"`
 	// Negative prompt.
 	NegativePrompt string `protobuf:"bytes,2,opt,name=negative_prompt,json=negativePrompt,proto3" json:"negative_prompt,omitempty"`
-	// Duration of the audio, exact to the sample. When unset, that of init_audio if there is one, within the engine's limits.
+	// Duration of the audio, exact to the sample, with continuation that of init_audio included. When unset, that of init_audio if
+	// there is one, with continuation the engine's default more; within the engine's limits.
 	Duration *durationpb.Duration `protobuf:"bytes,3,opt,name=duration,proto3" json:"duration,omitempty"`
 	// Denoising steps.
 	Steps *uint32 `protobuf:"varint,4,opt,name=steps,proto3,oneof" json:"steps,omitempty"`
@@ -772,7 +773,7 @@ type AudioTask struct {
 	FadeIn *durationpb.Duration `protobuf:"bytes,15,opt,name=fade_in,json=fadeIn,proto3" json:"fade_in,omitempty"`
 	// Duration of the fade into silence at the end; none when unset.
 	FadeOut *durationpb.Duration `protobuf:"bytes,16,opt,name=fade_out,json=fadeOut,proto3" json:"fade_out,omitempty"`
-	// Input of audio-to-audio: WAV, FLAC, Ogg Vorbis, Opus or MP3, of one or two channels, 8 to 192 kHz and at most
+	// Input of audio-to-audio and of continuation: WAV, FLAC, Ogg Vorbis, Opus or MP3, of one or two channels, 8 to 192 kHz and at most
 	// `AudioCapabilities.max_init_audio_seconds`. Its rate and channels are converted, and what is beyond the duration is
 	// left out.
 	InitAudio *MediaSource `protobuf:"bytes,17,opt,name=init_audio,json=initAudio,proto3" json:"init_audio,omitempty"`
@@ -782,8 +783,11 @@ type AudioTask struct {
 	// Steps between two previews, each the waveform of what is made so far as a small image, where the engine has the feature
 	// PREVIEW; 0 sends none. None when unset.
 	PreviewInterval *uint32 `protobuf:"varint,19,opt,name=preview_interval,json=previewInterval,proto3,oneof" json:"preview_interval,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Continue init_audio, where the engine has the feature CONTINUATION: the output begins with it, up to its last 0.1 seconds, and
+	// goes on as the prompt says. At least 0.1 seconds are continued, and 0.1 seconds follow. `strength` has no effect.
+	Continuation  bool `protobuf:"varint,20,opt,name=continuation,proto3" json:"continuation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AudioTask) Reset() {
@@ -947,6 +951,13 @@ func (x *AudioTask) GetPreviewInterval() uint32 {
 		return *x.PreviewInterval
 	}
 	return 0
+}
+
+func (x *AudioTask) GetContinuation() bool {
+	if x != nil {
+		return x.Continuation
+	}
+	return false
 }
 
 // Source of an input image: PNG, JPEG, WebP or AVIF. It is turned upright by its EXIF orientation and converted to sRGB by its
@@ -1444,7 +1455,7 @@ const file_atelier_v1_task_proto_rawDesc = "" +
 	"\x11_preview_intervalB\f\n" +
 	"\n" +
 	"_clip_skipB\x14\n" +
-	"\x12_padding_mask_crop\"\x85\a\n" +
+	"\x12_padding_mask_crop\"\xa9\a\n" +
 	"\tAudioTask\x12\x16\n" +
 	"\x06prompt\x18\x01 \x01(\tR\x06prompt\x12'\n" +
 	"\x0fnegative_prompt\x18\x02 \x01(\tR\x0enegativePrompt\x125\n" +
@@ -1470,7 +1481,8 @@ const file_atelier_v1_task_proto_rawDesc = "" +
 	"\n" +
 	"init_audio\x18\x11 \x01(\v2\x17.atelier.v1.MediaSourceR\tinitAudio\x12\x1f\n" +
 	"\bstrength\x18\x12 \x01(\x02H\bR\bstrength\x88\x01\x01\x12.\n" +
-	"\x10preview_interval\x18\x13 \x01(\rH\tR\x0fpreviewInterval\x88\x01\x01B\b\n" +
+	"\x10preview_interval\x18\x13 \x01(\rH\tR\x0fpreviewInterval\x88\x01\x01\x12\"\n" +
+	"\fcontinuation\x18\x14 \x01(\bR\fcontinuationB\b\n" +
 	"\x06_stepsB\v\n" +
 	"\t_guidanceB\a\n" +
 	"\x05_seedB\x0e\n" +
