@@ -32,6 +32,9 @@ VERSITYGW_VERSION := v1.8.0
 CRDS := .tools/crds
 CLUSTER := .tools/cluster
 PROMETHEUS := .tools/prometheus
+# Versions of TensorRT's bindings and of the jar with its libraries, as in runtimes/tensorrt/releases.py.
+TENSORRT_PAIRS := 11.2.1.2:11.2-1.5.14 10.15.1.29:10.15-1.5.13
+TENSORRT_JAR := 11.2-1.5.14
 TYPESCRIPT := clients/typescript
 GO_TOOLS := .tools/bin/go-client .tools/bin/go-proxy
 GO_CLIENT := clients/go
@@ -61,12 +64,20 @@ run: install ## Serve the embedded engines on this machine
 check: lint check-proto check-lock test test-dist clients-test ## Everything CI checks
 
 .PHONY: test
-test: install grpcurl go-tools versitygw sdks crds prometheus ## Run all tests but those that need a GPU
+test: install grpcurl go-tools versitygw sdks crds prometheus tensorrt ## Run all tests but those that need a GPU
 	$(BIN)/pytest -rs --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 .PHONY: test-gpu
 test-gpu: install ## Run the tests that need a GPU
 	$(BIN)/pytest -m gpu
+
+.PHONY: test-tensorrt
+test-tensorrt: install ## Run the tests of TensorRT without a driver with every version that it is used in: a GB is downloaded
+	for pair in $(TENSORRT_PAIRS); do \
+		$(MAKE) tensorrt TENSORRT_JAR="$${pair#*:}"; \
+		$(UV) pip install --quiet --python $(BIN)/python --no-deps --target .tools/tensorrt/"$${pair%:*}" tensorrt-cu13-bindings=="$${pair%:*}"; \
+		PYTHONPATH=.tools/tensorrt/"$${pair%:*}" $(BIN)/pytest -rs tests/engines/diffusion/test_tensorrt_driverless.py; \
+	done
 
 .PHONY: test-dist
 test-dist: install .tools/sdk/sbom/installed ## Build all distributions, and use them in empty environments
@@ -235,6 +246,20 @@ $(INSTALLED): requirements/dev.txt $(PROJECTS) $(if $(filter-out file,$(origin P
 
 .PHONY: python-asked-for
 python-asked-for:
+
+# Half a GB, for the tests of TensorRT without a driver; without Maven, or where it is slow, they are skipped.
+.PHONY: tensorrt
+tensorrt: .tools/tensorrt/$(TENSORRT_JAR)
+.tools/tensorrt/$(TENSORRT_JAR):
+	@mkdir -p $(@D)
+	@if [[ "$$(uname -sm)" != 'Linux x86_64' ]] || ! command -v mvn >/dev/null; then \
+		echo 'No Maven here, or no libraries for this platform: tests of TensorRT will be skipped'; \
+	elif ! timeout 180 mvn --quiet --batch-mode dependency:get -Dtransitive=false \
+		-Dartifact=org.bytedeco:tensorrt:$(TENSORRT_JAR):jar:linux-x86_64-redist; then \
+		echo 'The libraries of TensorRT could not be fetched: its tests will be skipped'; \
+	else \
+		touch $@; \
+	fi
 
 # SDKs that want other versions than we do live apart; tests run them against our stand-ins. So do readers of images.
 .PHONY: sdks

@@ -20,6 +20,7 @@ RUNS_CODE = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "ev
 RUNS_CODE |= {"torch.load", "allow_pickle", "trust_remote_code"}
 WALL_CLOCK_READERS = {
     "engines/diffusion/builds/network_builder.py": "dates builds, for people",
+    "engines/diffusion/runtimes/tensorrt/fetching.py": "dates what was fetched, for people",
     "engines/vendors/openai/config.py": "compares with the days on which models are shut down",
     "engines/vendors/responses.py": "compares dates of a service",
     "engines/vendors/vastai/credentials.py": "dates certificates and keys",

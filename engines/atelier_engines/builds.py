@@ -38,6 +38,25 @@ class BuildPlan:
 ConfigT_contra = TypeVar("ConfigT_contra", contravariant=True)
 
 
+class LibraryFetcher(Protocol[ConfigT_contra]):
+    """Fetches the libraries that a configuration of an engine type needs and that no Python package has."""
+
+    def __call__(
+        self, config: ConfigT_contra, repository: str, report: Callable[[str], None], /
+    ) -> None:
+        """Have them on this machine.
+
+        Args:
+            config: of the engine.
+            repository: an https address, or a directory, that is laid out as Maven repositories are.
+            report: called with each step, in words for people.
+
+        Raises:
+            EngineError: they are not there, or are others than they should be.
+            OSError: the disk is full, or the directory of builds cannot be written to.
+        """
+
+
 class BuildPlanner(Protocol[ConfigT_contra]):
     """Plans all builds that a configuration of an engine type needs; reads all weights, to digest them."""
 

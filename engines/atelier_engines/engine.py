@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from atelier_engines.builds import BuildPlanner
+from atelier_engines.builds import BuildPlanner, LibraryFetcher
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.event import Event
 from atelier_engines.problem import Problem
@@ -89,3 +89,5 @@ class EngineType(Generic[ConfigT]):
     """Finds what keeps an engine of that configuration from working here, beside its weights; loads nothing."""
     builds: BuildPlanner[ConfigT] | None = None
     """Plans what can be built ahead of the start, for `atelier build`; None for engines that build nothing."""
+    fetch_tensorrt: LibraryFetcher[ConfigT] | None = None
+    """Fetches TensorRT's libraries, for `atelier build --fetch-tensorrt`; None for engines that never use them."""

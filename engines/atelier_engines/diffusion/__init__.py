@@ -5,6 +5,7 @@ Importing this package imports no torch; that happens when an engine starts.
 
 from __future__ import annotations
 
+from atelier_engines.diffusion.builds import library_fetcher
 from atelier_engines.diffusion.builds.planner import plan as plan_builds
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.engine import DiffusionEngine
@@ -27,6 +28,7 @@ ENGINE = EngineType(
     tune=tune,
     find_problems=find_problems,
     builds=plan_builds,
+    fetch_tensorrt=library_fetcher.fetch,
 )
 
 __all__ = ["ENGINE", "DiffusionConfig", "DiffusionEngine"]

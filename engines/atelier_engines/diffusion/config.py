@@ -211,10 +211,10 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
     runtime: Literal["auto"] | RuntimeName | ComponentRuntimes = Field(
         default="auto",
         description=(
-            "What runs the model: `torch`; `onnx`, which is ONNX Runtime, on the CPU in float32; `tensorrt_rtx`, which "
-            "is TensorRT for RTX, on CUDA and not yet seen to run there; or one for each of `text_encoders`, "
-            "`denoiser`, `controlnets` and `autoencoder`, where what is left out is run by `torch`. `onnx` and "
-            "`tensorrt_rtx` need the extras `onnx` and `tensorrt-rtx`. `auto` is `onnx` for the "
+            "What runs the model: `torch`; `onnx`, which is ONNX Runtime, on the CPU in float32; `tensorrt`, and "
+            "`tensorrt_rtx`, which is TensorRT for RTX, on CUDA and not yet seen to run there; or one for each of "
+            "`text_encoders`, `denoiser`, `controlnets` and `autoencoder`, where what is left out is run by `torch`. "
+            "They need the extras `onnx`, `tensorrt` and `tensorrt-rtx`. `auto` is `onnx` for the "
             "networks of `atelier-tiny` on a CPU where that extra is installed and no other setting needs torch, else "
             "`torch`."
         ),
@@ -222,8 +222,9 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
     builds_directory: Path | None = Field(
         default=None,
         description=(
-            "Where the networks that `onnx` and `tensorrt_rtx` run are kept, built once by `atelier build` or at the "
-            "first start; about as large as their weights. Nobody else may write to it. Unset: ~/.cache/atelier/builds."
+            "Where the networks that `onnx`, `tensorrt` and `tensorrt_rtx` run are kept, built once by `atelier build` "
+            "or at the first start, about as large as their weights, and the libraries that it fetches. Nobody else "
+            "may write to it. Unset: ~/.cache/atelier/builds."
         ),
     )
     on_missing_build: OnMissingBuild | None = Field(
@@ -348,7 +349,9 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
         """
         if not self.compiles_plans:
             return
-        name = next(one for one in LIBRARY_NAMES if one in self.runtimes.names)
+        name, *others = (one for one in LIBRARY_NAMES if one in self.runtimes.names)
+        if others:
+            raise ValueError(f"the runtimes {name} and {others[0]} exclude each other: choose one")
         if any(device.startswith("cpu") for device in (self.device, *self.devices)):
             raise ValueError(
                 f"the runtime {name} runs on CUDA: set device to cuda:0, or runtime to torch or onnx"

@@ -237,7 +237,7 @@ def _list_versions(runtimes: ComponentRuntimes) -> Mapping[str, str]:
     libraries = (name for name in LIBRARY_NAMES if name in runtimes.names)
     return {
         **{name: version(name) for name in packages},
-        **{name: library.load(name).version for name in libraries},
+        **{name: library.get_version(name) for name in libraries},
     }
 
 

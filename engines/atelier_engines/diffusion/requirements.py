@@ -5,9 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 from atelier_engines.diffusion.config import DiffusionConfig
-from atelier_engines.diffusion.runtimes_config import INSTALL, LIBRARY_NAMES
+from atelier_engines.diffusion.runtimes.tensorrt import releases
+from atelier_engines.diffusion.runtimes_config import BINDINGS, INSTALL, LIBRARY_NAMES
+from atelier_engines.local.builds.store import find_directory
 from atelier_engines.problem import Problem
 
 _COMPILERS = ("g++", "clang++", "c++")
@@ -29,8 +32,19 @@ def find_problems(config: DiffusionConfig) -> Iterator[Problem]:
                 remedy="pip install 'atelier-engines[onnx]'",
             )
     for name in LIBRARY_NAMES:
-        if name in config.runtimes.names and find_spec(f"{name}_bindings") is None:
+        if name in config.runtimes.names and find_spec(BINDINGS[name]) is None:
             yield Problem(
-                text=f"the runtime {name} needs {name}_bindings, and there is none",
+                text=f"the runtime {name} needs {BINDINGS[name]}, and there is none",
                 remedy=INSTALL[name],
             )
+    if "tensorrt" in config.runtimes.names and find_spec(BINDINGS["tensorrt"]) is not None:
+        yield from _find_absent_libraries(find_directory(config.builds_directory))
+
+
+def _find_absent_libraries(directory: Path) -> Iterator[Problem]:
+    """The libraries that TensorRT's bindings link to, where they are nowhere."""
+    if not releases.are_installed(directory):
+        yield Problem(
+            text="the runtime tensorrt needs the libraries of TensorRT beside its bindings, and there are none",
+            remedy="atelier build --fetch-tensorrt REPOSITORY; docs/engines/tensorrt.md has more ways",
+        )

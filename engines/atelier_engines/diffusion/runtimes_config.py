@@ -9,17 +9,24 @@ from pydantic import Field
 
 from atelier_engines.config import Section
 
-LibraryName = Literal["tensorrt_rtx"]
+LibraryName = Literal["tensorrt", "tensorrt_rtx"]
 
 RuntimeName = Literal["torch", "onnx"] | LibraryName
 
-LIBRARY_NAMES: tuple[LibraryName, ...] = ("tensorrt_rtx",)
+LIBRARY_NAMES: tuple[LibraryName, ...] = ("tensorrt", "tensorrt_rtx")
 """The runtimes whose networks are compiled to plans for CUDA devices."""
 
 INSTALL: Mapping[LibraryName, str] = {
+    "tensorrt": "pip install 'atelier-engines[tensorrt]', and atelier build --fetch-tensorrt REPOSITORY",
     "tensorrt_rtx": "pip install 'atelier-engines[tensorrt-rtx]'",
 }
 """What installs each of them."""
+
+BINDINGS: Mapping[LibraryName, str] = {
+    "tensorrt": "tensorrt_bindings",
+    "tensorrt_rtx": "tensorrt_rtx_bindings",
+}
+"""The Python module that each of them is called through."""
 
 PLAN_ROWS = 8
 """The most rows of one run where the configuration does not say: a plan is built for a range of them."""

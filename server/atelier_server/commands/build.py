@@ -33,8 +33,17 @@ Mode = Literal["build", "list", "prune", "verify"]
     flag_value="prune",
     help="Remove the builds that no engine of the configuration needs and no server uses.",
 )
+@click.option(
+    "--fetch-tensorrt",
+    "repository",
+    metavar="REPOSITORY",
+    help="Fetch the libraries that `runtime: tensorrt` needs, from a Maven repository: an https address, or a "
+    "directory such as ~/.m2/repository.",
+)
 @engines_argument
-def build(path: Path | None, mode: Mode | None, engines: tuple[str, ...]) -> None:
+def build(
+    path: Path | None, mode: Mode | None, repository: str | None, engines: tuple[str, ...]
+) -> None:
     """Build the networks of ENGINES (default: all) for the runtimes that run them, so that a start only opens files.
 
     Each is exported, compared with torch, and kept; what is there already is not built again. The command may be
@@ -42,7 +51,12 @@ def build(path: Path | None, mode: Mode | None, engines: tuple[str, ...]) -> Non
     """
     from atelier_engines.errors import EngineError  # noqa: PLC0415 (see serve)
 
+    if repository is not None and mode is not None:
+        raise click.UsageError(f"--fetch-tensorrt and --{mode} exclude each other")
     try:
+        if repository is not None:
+            _fetch(path, engines, repository)
+            return
         match mode:
             case None | "build":
                 _build(path, engines)
@@ -61,6 +75,16 @@ def _build(path: Path | None, wanted: tuple[str, ...]) -> None:
         for number, target in enumerate(plan.targets, start=1):
             label = f"{name} {target.name} ({number} of {len(plan.targets)})"
             target.build(partial(_echo_step, label))
+
+
+def _fetch(path: Path | None, wanted: tuple[str, ...], repository: str) -> None:
+    """Fetch what the selected engines need of TensorRT."""
+    from atelier_engines import registry  # noqa: PLC0415 (see serve)
+
+    for name, engine in select_engines(path, wanted):
+        fetch = registry.load(engine.type).fetch_tensorrt
+        if fetch is not None:
+            fetch(engine.config, repository, partial(_echo_step, f"{name} libraries of TensorRT"))
 
 
 def _echo_step(label: str, step: str) -> None:

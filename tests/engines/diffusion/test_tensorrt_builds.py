@@ -96,7 +96,7 @@ def test_every_network_of_the_small_model_is_compiled(directory: Path) -> None:
         assert build.manifest.deviations == ()
         key = build.manifest.key
         assert (key.runtime, key.precision) == ("tensorrt_rtx", "float32")
-        assert key.versions["tensorrt_rtx"] == library.load("tensorrt_rtx").version
+        assert key.versions["tensorrt_rtx"] == library.load("tensorrt_rtx", directory).version
         steps: list[str] = []
         target.build(steps.append)
         assert steps == ["already built"]
@@ -178,7 +178,7 @@ def test_without_a_gpu_torch_runs_it_or_nothing_does(directory: Path) -> None:
         start(settings(directory), on_missing_build="fail")
     with pytest.raises(EngineUnavailableError, match="needs a CUDA device"):
         TensorrtSession(
-            library.load("tensorrt_rtx"),
+            library.load("tensorrt_rtx", directory),
             GRAPH,
             lambda: directory,
             accepted=(),

@@ -12,10 +12,10 @@ from atelier_engines.diffusion.builds.network_builder import NetworkBuilder, Rep
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.networks import Network
 from atelier_engines.diffusion.runtimes.onnx.opening import require_installed
-from atelier_engines.diffusion.runtimes_config import LIBRARY_NAMES
+from atelier_engines.diffusion.runtimes_config import LIBRARY_NAMES, LibraryName
 from atelier_engines.diffusion.weights.model_files import ModelFiles
 from atelier_engines.local.builds.key import BuildKey
-from atelier_engines.local.builds.store import BuildStore
+from atelier_engines.local.builds.store import BuildStore, HeldBuild
 
 
 def list_targets(
@@ -34,11 +34,26 @@ def list_targets(
             yield describe_target(builder, network)
     for name in LIBRARY_NAMES:
         if name in config.runtimes.names:
-            compiler = tensorrt_builds.create(config, name, store)
-            dtype = number_formats.choose_for_cards(config)
-            vae_dtype = number_formats.choose_vae_dtype(config, model, dtype)
-            for network in networks.list_networks(config, model, name, dtype, vae_dtype=vae_dtype):
-                yield describe_target(compiler, network)
+            yield from _list_plans(config, model, store, name)
+
+
+def _list_plans(
+    config: DiffusionConfig, model: ModelFiles, store: BuildStore, name: LibraryName
+) -> Iterator[BuildTarget]:
+    """The plans of a library for every kind of device that is configured, and what was fetched of the library."""
+    dtype = number_formats.choose_for_cards(config)
+    vae_dtype = number_formats.choose_vae_dtype(config, model, dtype)
+    listed: set[str] = set()
+    for device in config.devices or (config.device,):
+        of_device = config.model_copy(update={"device": device, "devices": ()})
+        compiler = tensorrt_builds.create(of_device, name, store)
+        if compiler.target in listed:
+            continue
+        listed.add(compiler.target)
+        if compiler.library.held is not None and len(listed) == 1:
+            yield _describe_libraries(compiler.library.held)
+        for network in networks.list_networks(config, model, name, dtype, vae_dtype=vae_dtype):
+            yield describe_target(compiler, network)
 
 
 def describe_target(builder: NetworkBuilder, network: Network) -> BuildTarget:
@@ -51,3 +66,12 @@ def describe_target(builder: NetworkBuilder, network: Network) -> BuildTarget:
 
 def _build(builder: NetworkBuilder, network: Network, key: BuildKey, report: Report) -> None:
     builder.build(network, key, report).release()
+
+
+def _describe_libraries(held: HeldBuild) -> BuildTarget:
+    """What was fetched of a library: it is listed, verified and kept as builds are, and fetched by a command alone."""
+    return BuildTarget(
+        name="libraries of TensorRT",
+        digest=held.build.manifest.key.digest,
+        build=lambda report: report("already there"),
+    )

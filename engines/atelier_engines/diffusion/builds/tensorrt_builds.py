@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -27,6 +29,8 @@ from atelier_engines.diffusion.runtimes.tensorrt.library import Library
 from atelier_engines.diffusion.runtimes.tensorrt.profiles import Profile
 from atelier_engines.diffusion.runtimes.tensorrt.session import TensorrtSession
 from atelier_engines.diffusion.runtimes_config import PLAN_ROWS, LibraryName
+from atelier_engines.errors import EngineUnavailableError
+from atelier_engines.local import devices
 from atelier_engines.local.builds.key import BuildKey, digest_values, digest_weights
 from atelier_engines.local.builds.manifest import Deviation
 from atelier_engines.local.builds.store import BuildStore
@@ -52,6 +56,10 @@ class TensorrtBuilder(NetworkBuilder):
 
     library: Library
     """What compiles and runs them."""
+    target: str
+    """What GPUs the plans are for, as keys name it."""
+    device: torch.device | None
+    """The CUDA device that they are compiled and compared on; None where there is none."""
     buckets: tuple[Profile, ...]
     """The sizes of images that plans are fastest at."""
     side: int
@@ -76,7 +84,7 @@ class TensorrtBuilder(NetworkBuilder):
                 *describe_shapes(network.graph),
                 *(one.describe(network.graph) for one in self.profiles_of(network)),
             ),
-            device="any GPU that TensorRT for RTX supports",
+            device=self.target,
             runtime=self.runtime,
             versions={
                 **{name: version(name) for name in _PACKAGES},
@@ -110,24 +118,26 @@ class TensorrtBuilder(NetworkBuilder):
         report("checking")
         check(source)
         report("compiling")
-        compiler.compile_plan(self.library, network.graph, source, self.profiles_of(network), plan)
+        with _on(self.device):
+            compiler.compile_plan(
+                self.library, network.graph, source, self.profiles_of(network), plan
+            )
         for path in folder.iterdir():
             if path != plan:
                 path.unlink()
         deviations: tuple[Deviation, ...] = ()
-        if torch.cuda.is_available():
+        if self.device is not None:
             report("verifying")
-            deviations = self._compare(network, module, plan)
+            deviations = self._compare(network, module, plan, self.device)
             require_close(network.name, self.runtime, deviations, TOLERANCES[network.dtype])
         return BuiltNetwork(
             files=(_FILE,), deviations=deviations, tolerance=TOLERANCES[network.dtype]
         )
 
     def _compare(
-        self, network: Network, module: torch.nn.Module, plan: Path
+        self, network: Network, module: torch.nn.Module, plan: Path, device: torch.device
     ) -> tuple[Deviation, ...]:
         """How far a plan is from torch, both on the GPU."""
-        device = torch.device("cuda", torch.cuda.current_device())
         inputs = [
             {name: tensor.to(device) for name, tensor in each.items()}
             for each in parity.draw_inputs(network.graph)
@@ -147,16 +157,57 @@ def create(config: DiffusionConfig, name: LibraryName, store: BuildStore) -> Ten
     """The builder for a configuration, whose buckets are those of torch.compile.
 
     Raises:
-        EngineUnavailableError: the library is not installed.
+        EngineUnavailableError: the library is not installed, or compiles on the GPU alone and there is none.
     """
+    device = _find_device(config)
+    if name == "tensorrt" and device is None:
+        raise EngineUnavailableError(
+            "the runtime tensorrt needs a CUDA device, and there is none: its plans must be built on a machine with "
+            "the GPU that runs them. Run atelier build there, or set runtime to tensorrt_rtx, whose plans are built "
+            "anywhere, or to torch or onnx"
+        )
     buckets = (
         profiles.for_bucket(width=one.width, height=one.height, rows=one.rows)
         for one in config.compile_buckets
     )
     return TensorrtBuilder(
         store=store,
-        library=library.load(name),
+        library=library.load(name, store.directory),
+        target=describe_target(name, device),
+        device=device,
         buckets=tuple(buckets),
         side=config.max_side,
         rows=max(_GUIDED_ROWS, config.max_rows or PLAN_ROWS),
     )
+
+
+def describe_target(name: LibraryName, device: torch.device | None) -> str:
+    """What GPUs the plans of a library are for, as keys name it: those of TensorRT run on that kind alone.
+
+    Args:
+        name: of the library.
+        device: the one they are compiled on.
+    """
+    if name == "tensorrt_rtx" or device is None:
+        return "any GPU that TensorRT for RTX supports"
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"{torch.cuda.get_device_name(device)} sm_{major}{minor}"
+
+
+def _find_device(config: DiffusionConfig) -> torch.device | None:
+    """The configured CUDA device; None where torch sees none.
+
+    Raises:
+        EngineUnavailableError: there are others alone.
+    """
+    if not torch.cuda.is_available():
+        return None
+    found = devices.resolve_device(config.device)
+    return torch.device("cuda", found.index or 0)
+
+
+@contextmanager
+def _on(device: torch.device | None) -> Iterator[None]:
+    """Have the library use that device; nothing where there is none."""
+    with nullcontext() if device is None else torch.cuda.device(device):
+        yield

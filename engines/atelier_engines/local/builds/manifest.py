@@ -66,8 +66,8 @@ class Manifest(BaseModel):
     """All files beside the manifest; the first is the one to open."""
     deviations: tuple[Deviation, ...]
     """What was measured before it was kept."""
-    tolerance: Annotated[float, Field(gt=0, lt=1)]
-    """The largest relative deviation that was allowed."""
+    tolerance: Annotated[float, Field(gt=0, lt=1)] | None
+    """The largest relative deviation that was allowed; None for files that compute nothing of their own."""
     built_at: str
     """Date and time, ISO 8601 in UTC."""
     seconds: Annotated[float, Field(ge=0)]

@@ -24,6 +24,7 @@ _DEFAULT_DIRECTORY = "~/.cache/atelier/builds"
 _DIGEST = re.compile("[0-9a-f]{64}")
 _UNFINISHED = ".unfinished-"
 _REMOVED = ".removed-"
+_PARTIAL = ".partial-"
 _LOCKS = "locks"
 _READ_ONLY = (errno.EROFS, errno.EACCES)
 
@@ -146,6 +147,14 @@ class BuildStore:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def partial_file(self, key: BuildKey) -> Path:
+        """The file for what a build is made from and is still being downloaded; to be used inside `turn`.
+
+        It stays where a download ends early, so that the next one continues it. Whoever is done removes it; `prune`
+        does, too.
+        """
+        return self.directory / f"{_PARTIAL}{key.digest}"
+
     def keep(self, written: Path, manifest: Manifest) -> None:
         """Make what was written in a directory of `writing` the build of its key, in place of any other.
 
@@ -198,7 +207,7 @@ class BuildStore:
         for path in self._list_leftovers():
             with alone_or_not(self._lock("build", path.name[-64:])) as free:
                 if free:
-                    shutil.rmtree(path, ignore_errors=True)
+                    _remove_leftover(path)
 
     def _remove_unused(self, digest: str) -> bool:
         with (
@@ -216,10 +225,7 @@ class BuildStore:
         aside = folder.with_name(f"{_REMOVED}{folder.name}")
         shutil.rmtree(aside, ignore_errors=True)
         folder.rename(aside)
-        if aside.is_dir() and not aside.is_symlink():
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            aside.unlink()
+        _remove_leftover(aside)
 
     def _list_leftovers(self) -> tuple[Path, ...]:
         if not self.directory.is_dir():
@@ -227,7 +233,7 @@ class BuildStore:
         return tuple(
             path
             for path in self.directory.iterdir()
-            if path.name.startswith((_UNFINISHED, _REMOVED))
+            if path.name.startswith((_UNFINISHED, _REMOVED, _PARTIAL))
         )
 
     def _folder(self, key: BuildKey) -> Path:
@@ -283,6 +289,13 @@ def _verify_file(path: Path, expected: manifests.BuiltFile) -> None:
         raise BuildRefusedError(f"{path} has {status.st_size} bytes and not {expected.size}")
     if digests.digest_file(path) != expected.sha256:
         raise BuildRefusedError(f"{path} is damaged: its digest is not that of the manifest")
+
+
+def _remove_leftover(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

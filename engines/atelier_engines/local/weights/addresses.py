@@ -18,14 +18,12 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from atelier_engines.connections import ssl_context
 from atelier_engines.errors import ModelMissingError
+from atelier_engines.local.downloads import open_download
 from atelier_engines.local.weights import safetensors_header
 
 _FORM = re.compile(r"https://[^/?#@\s]+/[^#\s]*#sha256=(?P<digest>[0-9a-f]{64})")
 _LOCK = ".lock"
-_MAX_REDIRECTS = 5
-_TIMEOUT_SECONDS = 30.0  # of a connection, and of each silence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,25 +106,17 @@ def _download_checked(url: str, path: Path, digest: str, cache: AddressCache) ->
 
 def _download(url: str, path: Path, cache: AddressCache) -> str:
     """Write the file, and return its SHA-256; raises ValueError where it is refused."""
-    with path.open("wb") as file, _open(url, cache) as response:
+    with (
+        path.open("wb") as file,
+        open_download(
+            url,
+            require=lambda moved: _require_host(moved, cache.hosts),
+            certificates=cache.certificates,
+        ) as response,
+    ):
         if not response.is_success:
             raise ValueError(f"{response.status_code} {response.reason_phrase}")
         return _copy(response, file, cache.max_bytes)
-
-
-@contextmanager
-def _open(url: str, cache: AddressCache) -> Iterator[httpx2.Response]:
-    """The response after all redirections, each of which must lead to a host that is allowed."""
-    verify = cache.certificates or ssl_context()
-    with httpx2.Client(verify=verify, timeout=_TIMEOUT_SECONDS) as client:
-        for _ in range(_MAX_REDIRECTS):
-            with client.stream("GET", url) as response:
-                if not response.has_redirect_location:
-                    yield response
-                    return
-                url = str(response.url.join(response.headers["location"]))
-            _require_host(url, cache.hosts)
-    raise ValueError(f"more than {_MAX_REDIRECTS} redirections")
 
 
 def _copy(response: httpx2.Response, file: IO[bytes], max_bytes: int) -> str:

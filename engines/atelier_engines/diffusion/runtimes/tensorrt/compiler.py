@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from atelier_engines.diffusion.runtimes.graphs.graph import Graph
-from atelier_engines.diffusion.runtimes.tensorrt.library import Library
+from atelier_engines.diffusion.runtimes.tensorrt.library import Library, require_cuda
 from atelier_engines.diffusion.runtimes.tensorrt.profiles import Profile
 from atelier_engines.errors import EngineFailedError, EngineUnavailableError
 
@@ -29,9 +29,11 @@ def compile_plan(
         EngineFailedError: it cannot be compiled.
         OSError: the plan cannot be written.
     """
+    if library.name == "tensorrt":
+        require_cuda(library.name)
     trt = library.module
     builder = _create_builder(library)
-    # TensorRT 11 and TensorRT for RTX know nothing else, and accept the flag.
+    # TensorRT 10 has other networks too; 11 and TensorRT for RTX know nothing else, and accept the flag.
     flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(flags)
     parser = trt.OnnxParser(network, library.logger)

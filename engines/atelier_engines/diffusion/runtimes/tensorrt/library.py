@@ -7,20 +7,28 @@ TensorRT for RTX can (1.7). So torch is asked for a device first, wherever one i
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from atelier_engines.diffusion.runtimes_config import INSTALL, LibraryName
+from atelier_engines.diffusion.runtimes.tensorrt import releases
+from atelier_engines.diffusion.runtimes_config import BINDINGS, INSTALL, LibraryName
 from atelier_engines.errors import EngineUnavailableError
+from atelier_engines.local.builds.store import HeldBuild
 
 _log = logging.getLogger(__name__)
 
 _KEPT_MESSAGES = 8
+
+_LOADING = threading.Lock()
+_loaded: dict[LibraryName, Library] = {}
+"""A process can load one of each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +45,8 @@ class Library:
     """Its ILogger, which it keeps for the whole process."""
     messages: deque[str]
     """Its last errors, in its own words."""
+    held: HeldBuild | None = None
+    """The files that were loaded, which nobody removes meanwhile; None where a package has them."""
 
     @property
     def dtypes(self) -> Mapping[Any, torch.dtype]:
@@ -54,15 +64,35 @@ class Library:
         return self.messages[-1] if self.messages else f"{self.name} says no more"
 
 
-@lru_cache
-def load(name: LibraryName) -> Library:
-    """The library of that name.
+def load(name: LibraryName, directory: Path) -> Library:
+    """The library of that name, loaded once in a process.
+
+    Args:
+        name: which one.
+        directory: of builds, where `atelier build --fetch-tensorrt` puts the libraries.
 
     Raises:
-        EngineUnavailableError: it is not installed.
+        EngineUnavailableError: it is not installed, or what was fetched of it has been changed.
     """
+    with _LOADING:
+        if name not in _loaded:
+            _loaded[name] = _load(name, directory)
+        return _loaded[name]
+
+
+def get_version(name: LibraryName) -> str:
+    """The version of a library that is loaded."""
+    return _loaded[name].version
+
+
+def _load(name: LibraryName, directory: Path) -> Library:
+    held = None
     try:
-        module = _import(name)
+        if name == "tensorrt" and not releases.are_packaged():
+            held = releases.open_fetched(directory)
+        module = import_module(BINDINGS[name])
+        if name == "tensorrt":
+            releases.require_equal_versions(module.__version__)
     except (ImportError, OSError) as error:  # OSError: what it links to is absent
         raise EngineUnavailableError(
             f"the runtime {name} is not installed: {INSTALL[name]}; {error}"
@@ -74,6 +104,7 @@ def load(name: LibraryName) -> Library:
         version=module.__version__,
         logger=_create_logger(module, messages),
         messages=messages,
+        held=held,
     )
 
 
@@ -87,14 +118,6 @@ def require_cuda(name: LibraryName) -> None:
         raise EngineUnavailableError(
             f"the runtime {name} needs a CUDA device, and there is none: set runtime to torch or onnx"
         )
-
-
-def _import(name: LibraryName) -> Any:  # noqa: ANN401 (bindings have no types)
-    match name:
-        case "tensorrt_rtx":
-            import tensorrt_rtx_bindings  # noqa: PLC0415  (an extra)
-
-            return tensorrt_rtx_bindings
 
 
 def _create_logger(module: Any, messages: deque[str]) -> Any:  # noqa: ANN401 (bindings have no types)
