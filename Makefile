@@ -36,6 +36,8 @@ PROMETHEUS := .tools/prometheus
 TENSORRT_PAIRS := 11.2.1.2:11.2-1.5.14 10.15.1.29:10.15-1.5.13
 TENSORRT_JAR := 11.2-1.5.14
 TYPESCRIPT := clients/typescript
+PLAYGROUND := clients/playground
+PAGE := server/atelier_server/playground/index.html
 GO_TOOLS := .tools/bin/go-client .tools/bin/go-proxy
 GO_CLIENT := clients/go
 # With their versions in the name, so that others are built when these change.
@@ -48,7 +50,10 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: install
-install: $(INSTALLED) ## Make .venv with everything a machine without GPU needs, and `atelier` in it
+install: $(INSTALLED) playground ## Make .venv with everything a machine without GPU needs, and `atelier` in it
+
+.PHONY: playground
+playground: $(PAGE) ## Build the page that the HTTP port shows, if Node is there
 
 .PHONY: demo
 demo: install ## Generate out/demo.png and out/demo.wav over gRPC, with a server of its own
@@ -171,8 +176,9 @@ chart-test-cluster: .tools/sdk/chart/installed crds $(CLUSTER) ## Install the ch
 	.tools/sdk/chart/bin/python tests/chart/cluster/try_cluster.py $(CLUSTER) $(CRDS)
 
 .PHONY: screenshots
-screenshots: install ## Draw docs/cli.svg anew, from commands that run
+screenshots: install ## Draw docs/cli.svg anew, from commands that run, and with Chromium the images of the playground
 	$(BIN)/python -m tests.client.screenshot
+	$(BIN)/python -m tests.clients.playground_screenshots || echo 'The images of the playground stay as they are'
 
 .PHONY: bench
 bench: install ## Measure the service and the diffusion engine
@@ -348,19 +354,35 @@ $(GO_PLUGINS):
 			&& go build -trimpath -o $(abspath $@) ./internal/conformance; \
 	fi
 
-# Tests of this client are skipped without Node.
-$(TYPESCRIPT)/dist/conformance.js: $(wildcard $(TYPESCRIPT)/src/*.ts $(TYPESCRIPT)/*.json $(TYPESCRIPT)/*.yaml proto/atelier/v1/*.proto) | $(INSTALLED)
-	@if ! node --version 2>/dev/null | grep -qE '^v(2[0-9]|[3-9][0-9])\.' || ! command -v npm >/dev/null; then \
-		echo 'No Node of version 20 or later here: the cases of the client in TypeScript will be skipped'; \
-	elif ! timeout 180 npm ci --prefix $(TYPESCRIPT) --no-progress --loglevel=error; then \
-		echo 'The packages of the client in TypeScript could not be fetched: its cases will be skipped'; \
-	else \
+# Where there is no Node, or no registry of packages, the page and tests of this client are missing, and the rest works.
+NODE_WORKS = node --version 2>/dev/null | grep -qE '^v(2[0-9]|[3-9][0-9])\.' && command -v npm >/dev/null
+NPM_CI = timeout 180 npm ci --no-progress --loglevel=error --prefix
+
+$(TYPESCRIPT)/node_modules: $(TYPESCRIPT)/package-lock.json
+	@if ! { $(NODE_WORKS); }; then \
+		echo 'No Node of version 20 or later here: no client in TypeScript, and no playground'; \
+	elif ! $(NPM_CI) $(@D); then \
+		echo 'The packages of the client in TypeScript could not be fetched: no such client, and no playground'; \
+	else touch $@; fi
+
+$(TYPESCRIPT)/dist/conformance.js: $(wildcard $(TYPESCRIPT)/src/*.ts $(TYPESCRIPT)/*.json $(TYPESCRIPT)/*.yaml proto/atelier/v1/*.proto) $(TYPESCRIPT)/node_modules | $(INSTALLED)
+	@if [[ -d $(TYPESCRIPT)/node_modules ]]; then \
 		$(BIN)/buf generate --template $(TYPESCRIPT)/buf.gen.yaml; \
 		protos=$$($(BIN)/python -c 'import google.rpc, pathlib; print(pathlib.Path(google.rpc.__path__[0]).parents[1])'); \
 		$(BIN)/python -m grpc_tools.protoc --proto_path="$$protos" --es_out=$(TYPESCRIPT)/src/gen \
 			--plugin=protoc-gen-es=$(TYPESCRIPT)/node_modules/.bin/protoc-gen-es --es_opt=target=ts,import_extension=js \
 			google/rpc/error_details.proto; \
 		cd $(TYPESCRIPT) && node_modules/.bin/tsc; \
+	fi
+
+$(PLAYGROUND)/node_modules: $(PLAYGROUND)/package-lock.json $(TYPESCRIPT)/node_modules
+	@if [[ -d $(TYPESCRIPT)/node_modules ]]; then \
+		$(NPM_CI) $(@D) && touch $@ || echo 'The packages of the playground could not be fetched: it is missing'; \
+	fi
+
+$(PAGE): $(wildcard $(PLAYGROUND)/*.* $(PLAYGROUND)/public/* $(PLAYGROUND)/src/* $(PLAYGROUND)/src/*/*) $(TYPESCRIPT)/dist/conformance.js $(PLAYGROUND)/node_modules
+	@if [[ -d $(PLAYGROUND)/node_modules ]]; then \
+		cd $(PLAYGROUND) && node_modules/.bin/tsc && node_modules/.bin/vite build --logLevel warn; \
 	fi
 
 # $(call generate,FOLDER): the generated code and the server's contract, in a tree under FOLDER.

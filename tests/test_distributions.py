@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import sysconfig
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,6 +91,16 @@ def local(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (packages,) = programs.parent.glob("lib/*/site-packages")
         (packages / "others.pth").write_text(sysconfig.get_paths()["purelib"])
     return programs
+
+
+def test_the_server_brings_the_page_along(dist: Path) -> None:
+    """The playground is built where Node is, and is no part of the repository."""
+    if shutil.which("npm") is None:
+        pytest.skip("no Node here: the page is not built")
+    with zipfile.ZipFile(wheels(dist, "atelier_server")[0]) as wheel:
+        names = wheel.namelist()
+    assert "atelier_server/playground/index.html" in names
+    assert any(name.startswith("atelier_server/playground/assets/") for name in names)
 
 
 @contextmanager

@@ -188,7 +188,7 @@ def test_nobody_calls_without_a_key_and_no_body_is_read_before(
 @pytest.mark.parametrize(
     ("request_bytes", "status", "words"),
     [
-        (b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404, b"GetCapabilities"),
+        (b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404, b"GetCapabilities"),
         (
             f"GET /{SERVICE}/Health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode(),
             405,

@@ -185,6 +185,10 @@ class Settings(Section):
         (),
         description="Origins of web pages that browsers let call `http`, such as https://studio.example; `*` for all.",
     )
+    playground: bool = Field(
+        default=True,
+        description="Show at `/` of `http` a page to try the engines in a browser. See [playground](playground.md).",
+    )
     health_listen: Address | None = Field(
         None,
         description="Another address, as for `listen`, with grpc.health.v1 alone, without TLS and without keys: for "

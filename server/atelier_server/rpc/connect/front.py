@@ -15,6 +15,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from atelier_engines.addresses import is_local
 from atelier_server.config.settings import Settings
 from atelier_server.rpc.connect.application import METHODS, PREFIX, ConnectApplication
+from atelier_server.rpc.connect.page import MISSING, PageFile, read_page
 from atelier_server.rpc.interceptors.chain import InterceptorChain
 from atelier_server.rpc.service import GenerationService
 
@@ -67,11 +68,17 @@ class Front:
     """Origins of pages that browsers let call; `*` for every page."""
     only_local_hosts: bool
     """Whether the request must name this machine as the host: a page whose name was made to point here does not."""
+    page: Mapping[str, PageFile] | None
+    """The files of the playground by their paths, none if it has not been built; None to show no page."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         sender = self._add_cors(send, headers.get(b"origin"))
+        if (file := self._find_file(scope, headers)) is not None:
+            closes = ((b"connection", b"close"),) if scope["method"] == "HEAD" else ()
+            await _send(send, 200, [*file.headers, *closes], file.body)
+            return
         if (rejection := self._reject(scope, headers)) is not None:
             await _answer(sender, rejection)
             return
@@ -84,6 +91,13 @@ class Front:
         except ConnectError:  # its caller has left
             _log.debug("http_call_lost")
 
+    def _find_file(self, scope: Scope, headers: Mapping[bytes, str]) -> PageFile | None:
+        """The file of the page that is asked for; None if none is."""
+        asks = scope["method"] in {"GET", "HEAD"} and bool(self.page)
+        if not asks or (self.only_local_hosts and not self._is_known(headers.get(b"host", ""))):
+            return None
+        return (self.page or {}).get(scope["path"])
+
     def _reject(self, scope: Scope, headers: Mapping[bytes, str]) -> _Rejection | None:
         """The answer to a request that is no call; None for one that is."""
         if scope["method"] == "HEAD":  # its answer has no body, with which the head would leave
@@ -93,6 +107,8 @@ class Front:
             return _Rejection(421, f"this server answers as localhost, not as {host!r}\n")
         if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
             return _Rejection(_NO_CONTENT, "", _PREFLIGHT)
+        if scope["path"] == "/" and self.page is not None and not self.page:
+            return _Rejection(404, MISSING)
         method = METHODS.get(scope["path"].removeprefix(PREFIX))
         if not scope["path"].startswith(PREFIX) or method is None:
             names = ", ".join(METHODS)
@@ -126,7 +142,9 @@ def make_front(
     """The application of the HTTP port."""
     application = ConnectApplication(service, interceptors, settings.limits.max_message_bytes)
     is_open = settings.auth is None and settings.http is not None and is_local(settings.http)
-    return Front(application, frozenset(settings.http_origins), only_local_hosts=is_open)
+    page = read_page() if settings.http is not None and settings.playground else None
+    origins = frozenset(settings.http_origins)
+    return Front(application, origins, only_local_hosts=is_open, page=page)
 
 
 def _is_utf8(headers: Sequence[tuple[bytes, bytes]]) -> bool:
@@ -157,10 +175,14 @@ def _reject_call(
 
 
 async def _answer(send: Send, rejection: _Rejection) -> None:
-    body = rejection.text.encode()
     headers = list(rejection.headers)
     if rejection.status != _NO_CONTENT:
-        headers.append((b"content-length", b"%d" % len(body)))
         headers.append((b"content-type", b"text/plain; charset=utf-8"))
-    await send({"type": "http.response.start", "status": rejection.status, "headers": headers})
+    await _send(send, rejection.status, headers, rejection.text.encode())
+
+
+async def _send(send: Send, status: int, headers: _Headers, body: bytes) -> None:
+    if status != _NO_CONTENT:
+        headers = [*headers, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
