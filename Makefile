@@ -24,6 +24,7 @@ FIND_PYTHON := PATH="$$PATH$$(printf ':%s' "$${PYENV_ROOT:-$$HOME/.pyenv}"/versi
 BIN := .venv/bin
 INSTALLED := .venv/installed
 CONTRACT := server/atelier_server/rpc/contract.binpb
+SCALER := server/atelier_server/rpc/externalscaler
 SDKS := chart checkov readers replicate runpod sbom vastai
 GRPCURL := .tools/bin/grpcurl
 GRPCURL_VERSION := v1.9.3
@@ -111,12 +112,14 @@ proto: install | $(GO_PLUGINS) ## Make the generated code and the server's copy 
 .PHONY: check-proto
 check-proto: install | $(GO_PLUGINS) ## Check the contract: style, breaking changes, generated code
 	$(BIN)/buf lint proto
+	$(BIN)/buf lint server/proto
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	$(call generate,"$$fresh"); \
 	echo 'buf breaking against $(BASELINE)'; \
 	$(BIN)/buf breaking "$$fresh/$(CONTRACT)" --against $(BASELINE); \
 	diff -rq -x __init__.py -x __pycache__ -x py.typed "$$fresh/clients/python/atelier" clients/python/atelier \
 		&& if [[ -d "$$fresh/clients/go" ]]; then diff -rq "$$fresh/clients/go/atelier" clients/go/atelier; fi \
+		&& diff -rq -x __init__.py -x __pycache__ "$$fresh/$(SCALER)" $(SCALER) \
 		&& cmp "$$fresh/$(CONTRACT)" $(CONTRACT) \
 		|| { echo 'The generated code is out of date: run `make proto`.'; exit 1; }
 
@@ -389,6 +392,7 @@ $(PAGE): $(wildcard $(PLAYGROUND)/*.* $(PLAYGROUND)/public/* $(PLAYGROUND)/src/*
 define generate
 $(BIN)/buf generate --template proto/buf.gen.yaml --output $(1); \
 if [[ -d $(GO_PLUGINS) ]]; then PATH=$(abspath $(GO_PLUGINS)):$$PATH $(BIN)/buf generate --template clients/go/buf.gen.yaml --output $(1); fi; \
+$(BIN)/buf generate --template server/proto/buf.gen.yaml --output $(1); \
 mkdir -p $(1)/$(dir $(CONTRACT)); \
 $(BIN)/buf build proto --as-file-descriptor-set --exclude-source-info --output $(1)/$(CONTRACT)
 endef

@@ -24,12 +24,14 @@ from atelier_server.data_directory import lock_data_directory
 from atelier_server.device_metrics import register_devices
 from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.errors import StorageError
+from atelier_server.generations.backlog_signal import BacklogSignal
 from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.malloc import tune_malloc
 from atelier_server.metrics_http import MetricsServer
 from atelier_server.reloading import reload_periodically
 from atelier_server.rpc.connect.http_server import HttpServer
-from atelier_server.rpc.server import serve_health
+from atelier_server.rpc.external_scaler import ExternalScaler
+from atelier_server.rpc.server import serve_health, serve_scaler
 from atelier_server.sweep import sweep_periodically
 from atelier_server.tracing.exporter import exporting
 
@@ -94,13 +96,14 @@ async def running(settings: Settings, on_start: OnStart | None = None) -> AsyncG
         address = service.server.listen(settings.listen) if answers else ""
         http = _listen_http(settings, service) if answers else None
         metrics = await stack.enter_async_context(_serve_metrics(settings, service.generations))
-        await stack.enter_async_context(serve_health(settings.health_listen, service.health))
+        backlog = BacklogSignal(service.store)
+        await stack.enter_async_context(_serve_beside(settings, service, backlog))
         interval = settings.health_interval_seconds
         supervised = {
             supervisor: asyncio.create_task(supervisor.supervise(interval))
             for supervisor in service.supervisors
         }
-        upkeep = _start_tasks(_list_upkeep(service))
+        upkeep = _start_tasks(_list_upkeep(settings, service, backlog))
         workers = _start_tasks([worker.run() for worker in service.workers])
         if answers:
             await service.server.start()
@@ -131,9 +134,28 @@ async def running(settings: Settings, on_start: OnStart | None = None) -> AsyncG
     _log.info("server_stopped")
 
 
-def _list_upkeep(service: Service) -> list[Coroutine[None, None, None]]:
-    registered = [] if service.registered is None else [service.registered.run()]
-    return [sweep_periodically(service), reload_periodically(service.files), *registered]
+def _list_upkeep(
+    settings: Settings, service: Service, backlog: BacklogSignal
+) -> list[Coroutine[None, None, None]]:
+    return [
+        sweep_periodically(service),
+        reload_periodically(service.files),
+        backlog.export_periodically(settings.engines),
+        *([] if service.registered is None else [service.registered.run()]),
+    ]
+
+
+@asynccontextmanager
+async def _serve_beside(
+    settings: Settings, service: Service, backlog: BacklogSignal
+) -> AsyncGenerator[None]:
+    """Answer probes and KEDA at addresses of their own, if configured."""
+    tls = None if service.tls is None else service.tls.make_credentials()
+    async with (
+        serve_health(settings.health_listen, service.health),
+        serve_scaler(settings.scaler_listen, ExternalScaler(backlog), tls),
+    ):
+        yield
 
 
 def _listen_http(settings: Settings, service: Service) -> HttpServer | None:
@@ -240,13 +262,22 @@ def _require_loopback(settings: Settings) -> None:
             "use 127.0.0.1, or set allow_insecure: true (--allow-insecure)"
         )
         raise ConfigurationError(msg)
+    scaler = settings.scaler_listen
+    if scaler is not None and not is_local(scaler) and not _shows_certificates(settings):
+        msg = (
+            f"scaler_listen: {scaler} can be reached by other machines, and who calls there proves nothing; use "
+            "127.0.0.1, set tls.client_certificates: required, or set allow_insecure: true (--allow-insecure)"
+        )
+        raise ConfigurationError(msg)
+
+
+def _shows_certificates(settings: Settings) -> bool:
+    return settings.tls is not None and settings.tls.client_certificates == "required"
 
 
 def _find_missing(settings: Settings) -> str:
     """What the addresses of gRPC and HTTP lack to be reached by other machines; empty if nothing."""
-    tls = settings.tls
-    shows_certificates = tls is not None and tls.client_certificates == "required"
-    knows_callers = settings.auth is not None or shows_certificates
-    if tls is None:
+    knows_callers = settings.auth is not None or _shows_certificates(settings)
+    if settings.tls is None:
         return "no TLS" if knows_callers else "neither TLS nor authentication"
     return "" if knows_callers else "no authentication"

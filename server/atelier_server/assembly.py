@@ -171,7 +171,7 @@ def _open_access(
     """How calls reach the server and whose, with the files that are read again when they change."""
     authenticator = None if settings.auth is None else open_authenticator(settings.auth)
     access = Access(
-        credentials=None if tls is None else tls.credentials,
+        credentials=None if tls is None else tls.make_credentials(),
         authenticator=authenticator,
         reflection=settings.reflection,
         limits=_find_limits(settings),

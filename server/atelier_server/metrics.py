@@ -85,6 +85,11 @@ BACKLOG_SECONDS = Gauge(
     "Estimated time to the end of all waiting and running generations; absent while unknown.",
     ["engine"],
 )
+SHARED_BACKLOG_SECONDS = Gauge(
+    "atelier_shared_backlog_seconds",
+    "Seconds that one slot takes for all that waits and runs, in all servers of a database; one of them has it.",
+    ["engine"],
+)
 ENGINE_UP = Gauge("atelier_engine_up", "1 while the engine is ready.", ["engine"])
 WORKERS = Gauge(
     "atelier_workers",

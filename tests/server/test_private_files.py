@@ -46,9 +46,9 @@ async def test_kept_files_are_private(start_server: StartServer, tmp_path: Path)
     } == {}
 
 
-@pytest.mark.parametrize("key", ["listen", "metrics"])
+@pytest.mark.parametrize("key", ["listen", "metrics", "scaler_listen"])
 def test_no_address_is_public_by_mistake(tmp_path: Path, key: str) -> None:
-    """That of the metrics needs the same word of consent as that of the calls."""
+    """Those of metrics and of KEDA need the same word of consent as that of the calls."""
     path = tmp_path / "atelier.yaml"
     local = {"listen": "127.0.0.1:0", "metrics": "127.0.0.1:0", "data_dir": str(tmp_path / "data")}
     path.write_text(yaml.safe_dump({**local, key: "0.0.0.0:0"}))

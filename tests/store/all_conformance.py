@@ -13,6 +13,7 @@ from tests.store.quota_conformance import QuotaConformance
 from tests.store.recovery_conformance import RecoveryConformance
 from tests.store.request_id_conformance import RequestIdConformance
 from tests.store.running_limit_conformance import RunningLimitConformance
+from tests.store.work_conformance import WorkConformance
 
 
 class AllConformance(
@@ -27,5 +28,6 @@ class AllConformance(
     PriorityConformance,
     EventConformance,
     RecoveryConformance,
+    WorkConformance,
 ):
     """See StoreConformance; its subclasses open the stores."""

@@ -273,6 +273,23 @@ async def test_a_process_that_runs_takes_over_what_another_leaves(
     await second.close()
 
 
+async def test_one_process_speaks_for_all(postgres_server: PostgresServer) -> None:
+    """The one that has been there longest; when it has gone, or its lease has ended, the next."""
+    dsn = postgres_server.make_database()
+    stores = [await open_store(dsn) for _ in range(3)]
+    assert [await store.speaks_for_all() for store in stores] == [True, False, False]
+    await stores[0].close()
+    assert [await store.speaks_for_all() for store in stores[1:]] == [True, False]
+    with psycopg.connect(dsn) as connection:  # as if the process were frozen for a minute
+        connection.execute(
+            "UPDATE processes SET lease = clock_timestamp() - interval '1 second' WHERE id ="
+            " (SELECT min(id) FROM processes WHERE lease > clock_timestamp())"
+        )
+    assert [await store.speaks_for_all() for store in stores[1:]] == [False, True]
+    for store in stores[1:]:
+        await store.close()
+
+
 async def test_suspects_run_alone_beside_what_runs_already(postgres_server: PostgresServer) -> None:
     """What another process was running when it died waits for what runs here, and then runs alone."""
     dsn = postgres_server.make_database()

@@ -194,6 +194,11 @@ class Settings(Section):
         description="Another address, as for `listen`, with grpc.health.v1 alone, without TLS and without keys: for "
         "probes; null disables it.",
     )
+    scaler_listen: Address | None = Field(
+        None,
+        description="Another address, as for `listen`, with KEDA's externalscaler.ExternalScaler alone, by which it "
+        "scales the servers; with the TLS of `tls`, and without keys, which KEDA cannot send; null disables it.",
+    )
     tls: TlsSettings | None = Field(
         None, description="TLS of `listen` and `http`; null for plain text. See below."
     )
@@ -216,7 +221,7 @@ class Settings(Section):
     allow_insecure: bool = Field(
         default=False,
         description="Allow `listen` and `http` at addresses that other machines can reach without both TLS and callers "
-        "that prove who they are, and `metrics` at such an address.",
+        "that prove who they are, and `metrics` and `scaler_listen` at such an address.",
     )
     data_dir: Path = Field(
         Path("~/.local/share/atelier"),

@@ -24,10 +24,21 @@ class ServerTls:
 
     certificates: Certificates
     """The certificate with its key, and the authorities of clients."""
-    credentials: grpc.ServerCredentials
-    """They show the newest certificate in every handshake; connections that stand are not touched."""
     paths: Sequence[Path]
     """Files of the certificate, of its key, and of the authorities of clients if they must show a certificate."""
+    requires_client: bool
+    """Whether clients must show a certificate."""
+
+    def make_credentials(self) -> grpc.ServerCredentials:
+        """Those of one gRPC server: another one cannot use the same.
+
+        They show the newest certificate in every handshake; connections that stand are not touched.
+        """
+        return grpc.dynamic_ssl_server_credentials(
+            self.certificates.value,
+            _follow(self.certificates),  # type: ignore[arg-type]  # grpc's types lack the None that it allows
+            require_client_authentication=self.requires_client,
+        )
 
     def make_context(self) -> ssl.SSLContext:
         """The same for a server of HTTP.
@@ -60,12 +71,7 @@ def open_tls(settings: TlsSettings) -> ServerTls:
     if requires_client and settings.client_ca is not None:
         paths.append(settings.client_ca)
     certificates = Certificates("tls", paths, _parse)
-    credentials = grpc.dynamic_ssl_server_credentials(
-        certificates.value,
-        _follow(certificates),  # type: ignore[arg-type]  # grpc's types lack the None that it allows
-        require_client_authentication=requires_client,
-    )
-    return ServerTls(certificates=certificates, credentials=credentials, paths=tuple(paths))
+    return ServerTls(certificates=certificates, paths=tuple(paths), requires_client=requires_client)
 
 
 def _load_context(paths: Sequence[Path]) -> ssl.SSLContext:

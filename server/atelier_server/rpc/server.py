@@ -21,6 +21,7 @@ from atelier_server.config.security_settings import TenantLimits
 from atelier_server.errors import AddressInUseError
 from atelier_server.rpc.answer_memory import AnswerMemory
 from atelier_server.rpc.connect.http_server import HttpServer
+from atelier_server.rpc.external_scaler import ExternalScaler
 from atelier_server.rpc.health import Health
 from atelier_server.rpc.interceptors.audit import AuditLog
 from atelier_server.rpc.interceptors.authenticate import (
@@ -37,6 +38,7 @@ from atelier_server.rpc.service import GenerationService
 from atelier_server.sockets import remove_stale_socket
 
 _MINUTE_MS = 60_000
+_MAX_SCALER_CALLS = 1000  # one stream for each object that KEDA scales, and short calls
 _MIN_RESERVE = 16  # streams for short calls on each connection
 
 
@@ -141,6 +143,31 @@ class GrpcServer:
         await asyncio.wait(stopping, timeout=grace_seconds)
         self.interceptors.end_calls()
         await asyncio.gather(*stopping)
+
+
+@asynccontextmanager
+async def serve_scaler(
+    address: str | None, scaler: ExternalScaler, credentials: grpc.ServerCredentials | None
+) -> AsyncGenerator[str | None]:
+    """Serve KEDA's ExternalScaler alone at the address inside the context; yields the actual address.
+
+    Raises:
+        AddressInUseError: something else listens there, or the address is not this machine's.
+    """
+    if address is None:
+        yield None
+        return
+    server = aio.server(
+        options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 2**16)],
+        maximum_concurrent_rpcs=_MAX_SCALER_CALLS,
+    )
+    server.add_generic_rpc_handlers([scaler.make_handler()])
+    actual = _listen(server, address, credentials)
+    await server.start()
+    try:
+        yield actual
+    finally:
+        await server.stop(0)
 
 
 @asynccontextmanager

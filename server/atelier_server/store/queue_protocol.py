@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from atelier.v1.engine_pb2 import EnginePause
+from atelier_server.store.work_protocol import WorkStore
 
 
-class QueueStore(Protocol):
+class QueueStore(WorkStore, Protocol):
     """The part of a store that acts on the whole queue of an engine, of all callers."""
 
     async def pause(self, engine: str, reason: str) -> EnginePause:

@@ -69,6 +69,12 @@ def count(db: PostgresConnection) -> int:
     return int(found)
 
 
+def speaks_for_all(db: PostgresConnection, process: int) -> bool:
+    """Whether of all processes that have a lease this one has had it first."""
+    found = db.execute("SELECT min(id) FROM processes WHERE lease > clock_timestamp()")
+    return bool(found.fetchall() == [(process,)])
+
+
 def is_any_dead(db: PostgresConnection, lease_seconds: float) -> bool:
     """Whether a lease has ended, or work belongs to a process that has none."""
     found = db.execute(

@@ -152,6 +152,12 @@ class PostgresStore(SqlStore):
             await self._notices.close()
             await self._database.close()
 
+    async def speaks_for_all(self) -> bool:
+        """See WorkStore.speaks_for_all."""
+        return await self._database.read(
+            lambda db: processes.speaks_for_all(db, self._lease.process)
+        )
+
     async def sweep(self, now: float) -> AsyncGenerator[Sequence[str]]:
         """See Store.sweep. First takes over the work of processes whose leases have ended."""
         if self._lease.is_steady() and await self._is_takeover_due():

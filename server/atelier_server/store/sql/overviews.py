@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from atelier.v1.generation_pb2 import Generation
 from atelier_server.store.protocol import Page, Query, Waiting
 from atelier_server.store.quotas import Allowance, Usage
-from atelier_server.store.sql import history, listing, moves, usage, waiting
+from atelier_server.store.sql import history, listing, moves, usage, waiting, work
 from atelier_server.store.sql.artifact_records import SqlArtifactRecords
+from atelier_server.store.work_protocol import EngineWork
 
 
 class SqlOverviews(SqlArtifactRecords):
@@ -41,6 +42,18 @@ class SqlOverviews(SqlArtifactRecords):
     async def spent_today(self, engine: str) -> float:
         """See Store.spent_today."""
         return await self._database.read(lambda db: history.spent_today(db, engine))
+
+    async def list_work(self) -> Mapping[str, EngineWork]:
+        """See WorkStore.list_work."""
+        return await self._database.read(work.list_work)
+
+    async def list_newest_succeeded(self, limit: int) -> Sequence[tuple[Generation, float]]:
+        """See WorkStore.list_newest_succeeded."""
+        return await self._database.read(lambda db: work.list_newest_succeeded(db, limit))
+
+    async def speaks_for_all(self) -> bool:
+        """See WorkStore.speaks_for_all: no other process uses this store."""
+        return True
 
     async def list_waiting(self, engine: str, after: str, limit: int) -> Sequence[Waiting]:
         """See Store.list_waiting."""
