@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import psycopg
 import pytest
+import yaml
+from grpc import aio
 
 from atelier.v1 import generation_service_pb2 as pb
-from atelier.v1.generation_pb2 import State
+from atelier.v1.generation_pb2 import CancelCause, Generation, State
 from tests.artifacts.bucket_server import BucketServer
 from tests.conftest import RunningServer, StartServer, launch
 from tests.postgres_server import PostgresServer, postgres_server
-from tests.resilience.follower import Connect, Follower, wait_ended, wait_until
+from tests.resilience.follower import Connect, Follower, list_all, wait_ended, wait_until
 from tests.server.calls import Stub, image_request, on_acceptance, refusal, slow_request
 
 __all__ = ["postgres_server"]
@@ -29,6 +33,7 @@ def settings(dsn: str) -> dict[str, object]:
             "dear": {"type": "sketch", "price_per_image": 0.5, "daily_budget": 0.5},
         },
         "store": {"type": "postgres", "dsn": dsn, "lease_seconds": 2},
+        "limits": {"abandoned_grace_seconds": 0.1},
     }
 
 
@@ -114,6 +119,110 @@ async def test_another_server_ends_what_one_was_running(
 def said(server: RunningServer, *events: str) -> list[dict[str, Any]]:
     """The lines of the server's log with one of these names."""
     return [line for line in server.log_lines() if line["event"] in events]
+
+
+def query(server: RunningServer, statement: str) -> list[tuple[object, ...]]:
+    """What the server's database answers."""
+    dsn = yaml.safe_load(server.config.read_text())["store"]["dsn"]
+    with psycopg.connect(dsn) as connection:
+        return connection.execute(statement.encode()).fetchall()
+
+
+async def submitters(server: RunningServer) -> set[object]:
+    """The numbers of the servers that have accepted something, and whose own calls still want it."""
+    found = await asyncio.to_thread(query, server, "SELECT submitter FROM generations")
+    return {number for (number,) in found}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that follows a generation, as long as this object lives."""
+
+    events: aio.UnaryStreamCall[pb.StreamProgressRequest, pb.StreamProgressResponse]
+    reading: AsyncIterator[pb.StreamProgressResponse]
+
+    @classmethod
+    async def open(
+        cls, stub: Stub, request: pb.StreamProgressRequest, state: State.ValueType
+    ) -> Self:
+        """Follow it until it has that state."""
+        events = stub.StreamProgress(request)
+        call = cls(events, aiter(events))
+        while (await anext(call.reading)).state != state:
+            pass
+        return call
+
+    def lose(self) -> None:
+        """End the call without the end of the generation."""
+        self.events.cancel()
+
+
+async def test_a_call_at_another_server_keeps_a_generation(
+    two_servers: list[RunningServer], connect: Connect
+) -> None:
+    """Losing a call at one server cancels nothing while the same request waits at the other; losing both does."""
+    first, second = two_servers
+    hangs = image_request(request_id="same", options={"hang": True})
+    request, running = pb.StreamProgressRequest(generate=hangs), State.STATE_RUNNING
+    async with connect(first) as stub, connect(second) as other:
+        accepted = await Call.open(stub, request, running)
+        found = await Call.open(other, request, running)
+        (made,) = (generation.id for generation in await list_all(stub))
+        accepted.lose()
+        await wait_until(lambda: _has_left(first))
+        assert (await _find(other, made)).state == running
+        again = await Call.open(stub, request, running)
+        found.lose()
+        await wait_until(lambda: _count(first, "attendances", 1))
+        assert (await _find(other, made)).state == running
+        again.lose()
+        await wait_until(lambda: _has_ended(other, made))
+        assert (await _find(other, made)).cancel_cause == CancelCause.CANCEL_CAUSE_CALLERS_LOST
+        retried = await Call.open(other, request, running)
+        third = await Call.open(stub, request, running)
+        await asyncio.to_thread(second.kill)
+        await wait_until(lambda: _count(first, "processes", 1))  # nobody waits there any more
+        third.lose()
+        await wait_until(lambda: _has_ended(stub, made))
+        del retried
+
+
+async def test_a_call_that_follows_at_another_server_takes_over_what_waits(
+    two_servers: list[RunningServer], connect: Connect
+) -> None:
+    """When the call that started it is lost; losing the last one cancels it after the grace period."""
+    first, second = two_servers
+    queued = State.STATE_QUEUED
+    async with connect(first) as stub, connect(second) as other:
+        await stub.PauseEngine(pb.PauseEngineRequest(engine="sketch"))
+        request = pb.StreamProgressRequest(generate=image_request(request_id="same"))
+        accepted = await Call.open(stub, request, queued)
+        (made,) = (generation.id for generation in await list_all(stub))
+        request = pb.StreamProgressRequest(generation_id=made)
+        follower = await Call.open(other, request, queued)
+        accepted.lose()
+        await wait_until(lambda: _has_left(first))
+        assert (await _find(other, made)).state == queued
+        follower.lose()
+        await wait_until(lambda: _has_ended(other, made))
+        assert not await asyncio.to_thread(query, first, "TABLE attendances")
+
+
+async def _has_left(server: RunningServer) -> bool:
+    return await submitters(server) == {None}
+
+
+async def _count(server: RunningServer, table: str, count: int) -> bool:
+    return len(await asyncio.to_thread(query, server, f"TABLE {table}")) == count
+
+
+async def _find(stub: Stub, generation_id: str) -> Generation:
+    request = pb.GetGenerationRequest(generation_id=generation_id)
+    return (await stub.GetGeneration(request)).generation
+
+
+async def _has_ended(stub: Stub, generation_id: str) -> bool:
+    return (await _find(stub, generation_id)).state == State.STATE_CANCELLED
 
 
 async def test_servers_learn_what_others_have_paused_and_spent(

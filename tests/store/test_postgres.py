@@ -308,3 +308,23 @@ async def test_suspects_run_alone_beside_what_runs_already(postgres_server: Post
     assert claim.generation.id == suspect
     await second.finish(claim, succeeded(claim), Event())
     await second.close()
+
+
+async def test_a_call_at_one_process_counts_at_another(postgres_server: PostgresServer) -> None:
+    """Whoever accepts a generation wants it; so does whoever attends it, until it leaves."""
+    dsn = postgres_server.make_database()
+    first, second = [await open_store(dsn) for _ in range(2)]
+    made = (await first.submit(submission())).generation.id
+    abandon = {"any_call": False, "still_followed": False}
+    assert await second.attend(made, started=True)
+    assert not await first.cancel_abandoned("ada", made, **abandon)
+    assert (await first.get("ada", made)).state == State.STATE_QUEUED
+    assert await first.attend(made, started=False)
+    assert await second.leave(made)
+    assert not await second.cancel_abandoned("ada", made, any_call=True, still_followed=False)
+    assert await first.leave(made)  # it has taken the generation over
+    assert await second.cancel_abandoned("ada", made, **abandon)
+    assert (await first.get("ada", made)).state == State.STATE_CANCELLED
+    assert not await second.attend(made, started=True)
+    for store in (first, second):
+        await store.close()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from contextlib import aclosing, contextmanager, nullcontext, suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from weakref import WeakValueDictionary
@@ -35,6 +35,7 @@ from atelier_server.errors import (
     StorageError,
 )
 from atelier_server.estimates.service_times import Work
+from atelier_server.generations.abandonment import Abandonment
 from atelier_server.generations.callers import Callers, Sender
 from atelier_server.generations.digests import compute_digest
 from atelier_server.generations.pages import Pages
@@ -51,7 +52,6 @@ from atelier_server.store.protocol import (
     CancelResult,
     Event,
     Store,
-    Submission,
     SubmitResult,
     may_run_again,
 )
@@ -71,7 +71,7 @@ class GenerationLifecycle:
     _meter: GenerationMeter = field(default_factory=GenerationMeter)
     _callers: Callers = field(default_factory=Callers)
     _repeated: RepeatedCalls = field(default_factory=RepeatedCalls)
-    _cancellations: set[asyncio.Task[None]] = field(default_factory=set)
+    _abandonment: Abandonment = field(init=False)
     _pages: Pages = field(init=False)
     _turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(
         default_factory=WeakValueDictionary
@@ -82,6 +82,14 @@ class GenerationLifecycle:
         self.store.observe(self._meter.follow)
         self.store.observe(self._meter.forget_ended, everywhere=True)
         self._pages = Pages(self.store)
+        self._abandonment = Abandonment(
+            store=self.store,
+            storage=self.storage,
+            callers=self._callers,
+            meter=self._meter,
+            grace_seconds=self.limits.abandoned_grace_seconds,
+            is_draining=lambda: self.draining,
+        )
 
     async def submit(self, request: GenerateRequest, sender: Sender) -> SubmitResult:
         """Accept the request, or find the generation that the same request made before. Changes the request.
@@ -120,7 +128,10 @@ class GenerationLifecycle:
             if submitted.created:
                 self._callers.record_start(generation.id)
                 return submitted
-            if generation.state in ENDED or not self._callers.is_stopping(generation.id):
+            if generation.state in ENDED:
+                return submitted
+            is_stopping = await self._abandonment.is_stopping(generation.id)
+            if not is_stopping and await self._abandonment.join(submitted, again=False):
                 return submitted
             with suppress(NotFoundError):  # deleted meanwhile
                 await self.store.wait_ended(sender.caller, generation.id)
@@ -169,6 +180,8 @@ class GenerationLifecycle:
         try:
             submitted = await self.store.submit(submission)
             accepted = submitted.created
+            if accepted and before is not None:
+                await self._abandonment.join(submitted, again=True)
             return submitted
         except StorageError as error:
             self.storage.report(error)
@@ -178,7 +191,7 @@ class GenerationLifecycle:
             await inputs.delete_attachments(attached)
             raise
         except asyncio.CancelledError:  # it may be accepted all the same
-            self._start_cancellation(self._abandon_submitted(submission))
+            self._abandonment.abandon_submitted(submission)
             raise
         finally:
             if not accepted:
@@ -215,7 +228,7 @@ class GenerationLifecycle:
         `has_timed_out` tells whether the call has reached its deadline.
         """
         generation_id = submitted.generation.id
-        with self._attend(
+        async with self._abandonment.attend(
             generation_id, caller, has_timed_out, started=submitted.ends_with_callers
         ):
             return await self.store.wait_ended(caller, generation_id)
@@ -226,10 +239,12 @@ class GenerationLifecycle:
         """Follow a generation that this call submitted; it is abandoned with the call, as in `wait_result`."""
         generation_id = submitted.generation.id
         started = submitted.ends_with_callers
-        with self._attend(generation_id, caller, has_timed_out, started=started):
-            async with aclosing(self._watch(generation_id, after)) as events:
-                async for event in events:
-                    yield event
+        async with (
+            self._abandonment.attend(generation_id, caller, has_timed_out, started=started),
+            aclosing(self._watch(generation_id, after)) as events,
+        ):
+            async for event in events:
+                yield event
 
     async def follow(
         self, generation_id: str, caller: str, after: int, has_timed_out: Callable[[], bool]
@@ -240,10 +255,14 @@ class GenerationLifecycle:
             NotFoundError: no such generation, or it is another caller's.
         """
         await self.get(generation_id, caller)
-        with self._attend(generation_id, caller, has_timed_out, started=False):
-            async with aclosing(self._watch(generation_id, after)) as events:
-                async for event in events:
-                    yield event
+        async with (
+            self._abandonment.attend(
+                generation_id, caller, has_timed_out, started=False, follows=True
+            ),
+            aclosing(self._watch(generation_id, after)) as events,
+        ):
+            async for event in events:
+                yield event
 
     def _watch(self, generation_id: str, after: int) -> AsyncGenerator[Event]:
         silence = self.limits.max_silence_seconds
@@ -304,70 +323,6 @@ class GenerationLifecycle:
             storage_message=self.storage.message,
             queue_depth=partial(self.store.queue_depth, engine.name, caller, batch=batch),
         )
-
-    @contextmanager
-    def _attend(
-        self,
-        generation_id: str,
-        caller: str,
-        has_timed_out: Callable[[], bool],
-        *,
-        started: bool,
-    ) -> Generator[None]:
-        """Count a call until the generation has ended; abandon the generation if its last call ends first."""
-        ended = False
-        try:
-            with self._callers.attend(generation_id, started=started):
-                yield
-                ended = True
-        finally:
-            if ended:
-                self._callers.record_answer(generation_id)
-            elif self._callers.is_abandoned(generation_id, started=started):
-                self._start_cancellation(
-                    self._cancel_abandoned(generation_id, caller, timed_out=has_timed_out())
-                )
-
-    def _start_cancellation(self, cancellation: Coroutine[None, None, None]) -> None:
-        """Cancel for callers that have disconnected, in the background."""
-        task = asyncio.create_task(cancellation)
-        self._cancellations.add(task)
-        task.add_done_callback(self._cancellations.discard)
-
-    async def _abandon_submitted(self, submission: Submission) -> None:
-        """Abandon what a lost call has submitted, unless it was never accepted or ends without its callers."""
-        caller, request_id = submission.caller, submission.generation.request_id
-        with suppress(ServiceError):  # it was rejected
-            found = await self.store.find_by_request_id(caller, request_id, submission.digest)
-            if found is None or not found.ends_with_callers:
-                return
-            if self._callers.is_abandoned(found.generation.id, started=True):
-                await self._cancel_abandoned(found.generation.id, caller, timed_out=False)
-
-    async def _cancel_abandoned(self, generation_id: str, caller: str, *, timed_out: bool) -> None:
-        """Cancel a running generation now, and a waiting one after the grace period; neither in a drain."""
-        with suppress(NotFoundError):  # never accepted, or deleted meanwhile
-            generation = await self.store.get(caller, generation_id)
-            if generation.state == State.STATE_QUEUED:
-                unwanted = await self._callers.wait_unwanted(
-                    generation_id,
-                    self.store.wait_dispatched(caller, generation_id),
-                    self.limits.abandoned_grace_seconds,
-                )
-            else:
-                unwanted = self._callers.is_abandoned(generation_id, started=True)
-            if unwanted and not self.draining:
-                with self._callers.stopping(generation_id):
-                    if timed_out:
-                        self._meter.time_out(generation_id)
-                    await self.storage.retry(
-                        lambda: self.store.cancel(
-                            caller, generation_id, CancelCause.CANCEL_CAUSE_CALLERS_LOST
-                        )
-                    )
-                    await self.store.wait_ended(caller, generation_id)
-                    self._meter.forget(generation_id)
-                self._callers.forget(generation_id)
 
 
 def _tighten(seconds_left: float | None, request: GenerateRequest) -> float | None:

@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from atelier.v1.generation_pb2 import CancelCause, CancelOutcome, Generation, State
 from atelier.v1.generation_service_pb2 import GenerateRequest, StreamProgressResponse
 from atelier_server.store.artifact_protocol import ArtifactRecords
+from atelier_server.store.attendance_protocol import Attendance
 from atelier_server.store.queue_protocol import QueueStore
 from atelier_server.store.quotas import Allowance, Share, Usage
 
@@ -166,7 +167,7 @@ class Page:
     """Whether nothing that matches is older."""
 
 
-class Store(QueueStore, ArtifactRecords, Protocol):
+class Store(QueueStore, ArtifactRecords, Attendance, Protocol):
     """Keeps generations durably: what it has accepted survives the death of the process."""
 
     async def find_by_request_id(
@@ -187,10 +188,9 @@ class Store(QueueStore, ArtifactRecords, Protocol):
         """
 
     async def submit(self, submission: Submission) -> SubmitResult:
-        """Accept a generation; it is durable when this returns. Cancelled meanwhile, it returns when it is written.
+        """Accept a generation; it is durable when this returns. Cancelled, it raises that once it is known.
 
         If the request id names one that `may_run_again`, that one is queued again, with the task of this submission.
-        Cancelled, this raises CancelledError once it is certain whether the generation is accepted.
 
         Raises:
             ConflictError: the request id was used before with another digest.

@@ -59,7 +59,18 @@ CREATE TABLE registrations (
     PRIMARY KEY (engine, worker)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 """
-_MIGRATIONS = (_WRITERS, _PRIORITIES, _WORKERS)
+_ATTENDANCES = """
+ALTER TABLE generations ADD COLUMN submitter BIGINT;
+ALTER TABLE generations ALTER COLUMN submitter SET DEFAULT nullif(current_setting('atelier.process', true), '')::bigint;
+
+CREATE TABLE attendances (
+    generation TEXT COLLATE "C" NOT NULL,
+    process    BIGINT NOT NULL,
+    started    BOOLEAN NOT NULL,
+    PRIMARY KEY (generation, process)
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+"""
+_MIGRATIONS = (_WRITERS, _PRIORITIES, _WORKERS, _ATTENDANCES)
 """The statements at place n lead from version n + 1 to version n + 2."""
 _LOCK = 0x6174_656C_0000
 _OLDEST_SERVER = 140000

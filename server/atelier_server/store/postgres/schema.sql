@@ -59,6 +59,8 @@ CREATE TABLE generations (
     weight           DOUBLE PRECISION NOT NULL DEFAULT 1,
     batch            BIGINT NOT NULL DEFAULT 0,
     owner            BIGINT, -- the process that claimed it last
+    -- The process that accepted it, as long as a call waits there; see attendances.py.
+    submitter        BIGINT DEFAULT nullif(current_setting('atelier.process', true), '')::BIGINT,
     UNIQUE (caller, request_id)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
@@ -71,6 +73,14 @@ CREATE INDEX queue_of_tenant ON generations (engine, caller, batch, place) WHERE
 CREATE INDEX due ON generations (deadline) WHERE state = 1 AND deadline IS NOT NULL;
 CREATE INDEX running ON generations (owner) WHERE state = 2;
 CREATE INDEX expiry ON generations (expires) WHERE expires IS NOT NULL;
+
+-- Other processes with calls that want a generation. `started` when its loss may cancel the generation.
+CREATE TABLE attendances (
+    generation TEXT COLLATE "C" NOT NULL,
+    process    BIGINT NOT NULL,
+    started    BOOLEAN NOT NULL,
+    PRIMARY KEY (generation, process)
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
 CREATE TABLE queues (
     engine       TEXT COLLATE "C" PRIMARY KEY,
@@ -244,4 +254,4 @@ CREATE TABLE inputs (
 
 CREATE INDEX inputs_of ON inputs (generation_id);
 
-INSERT INTO schema_version VALUES (4);
+INSERT INTO schema_version VALUES (5);

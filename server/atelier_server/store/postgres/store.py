@@ -11,20 +11,20 @@ from typing import Any
 
 import psycopg
 
-from atelier.v1.generation_pb2 import State
+from atelier.v1.generation_pb2 import CancelCause, State
 from atelier_server import ids
 from atelier_server.errors import DatabaseUnusableError, StorageError
 from atelier_server.store.isolation import Isolation
-from atelier_server.store.postgres import processes
+from atelier_server.store.postgres import attendances, processes
 from atelier_server.store.postgres.connections import PostgresConnection, connect
 from atelier_server.store.postgres.database import PostgresDatabase
 from atelier_server.store.postgres.migrations import migrate
 from atelier_server.store.postgres.notices import Notice, Notices
 from atelier_server.store.postgres.shared_events import SharedCancellations, SharedEventBus
 from atelier_server.store.postgres.worker_registry import PostgresWorkerRegistry
-from atelier_server.store.protocol import ENDED, Claim, Event
+from atelier_server.store.protocol import ENDED, CancelResult, Claim, Event
 from atelier_server.store.quotas import RunningLimits
-from atelier_server.store.sql import event_rows, history, recovery, shares
+from atelier_server.store.sql import event_rows, history, operations, recovery, shares
 from atelier_server.store.sql.sql_store import SqlStore
 
 
@@ -166,6 +166,52 @@ class PostgresStore(SqlStore):
             async for deleted in steps:
                 yield deleted
 
+    is_shared = True
+    """See Attendance.is_shared."""
+
+    async def attend(self, generation_id: str, *, started: bool, again: bool = False) -> bool:
+        """See Attendance.attend. Calls that only follow, which may come late, wait for no lock."""
+        attend = partial(
+            attendances.attend,
+            process=self._lease.process,
+            generation_id=generation_id,
+            started=started,
+            again=again,
+        )
+        return await (self._database.run if started else self._database.run_claimed)(attend)
+
+    async def leave(self, generation_id: str) -> bool:
+        """See Attendance.leave."""
+        process = self._lease.process
+        return await self._database.run_claimed(
+            lambda db: attendances.leave(db, process, generation_id)
+        )
+
+    async def cancel_abandoned(
+        self, caller: str, generation_id: str, *, any_call: bool, still_followed: bool
+    ) -> bool:
+        """See Attendance.cancel_abandoned."""
+        cause = CancelCause.CANCEL_CAUSE_CALLERS_LOST
+        keep, free = self._retention_seconds, self._free_engines
+
+        def work(db: PostgresConnection) -> tuple[CancelResult, Event | None] | None:
+            if attendances.is_wanted_elsewhere(
+                db,
+                self._lease.process,
+                generation_id,
+                any_call=any_call,
+                still_followed=still_followed,
+                lease_seconds=self._lease.seconds,
+            ):
+                return None
+            return operations.cancel(db, caller, generation_id, cause, keep, free_engines=free)
+
+        def on_commit(written: tuple[CancelResult, Event | None] | None) -> None:
+            if written is not None:
+                self._note_cancelled(generation_id, written)
+
+        return await self._database.run(work, on_commit=on_commit) is not None
+
     async def _is_takeover_due(self) -> bool:
         is_any_dead = partial(processes.is_any_dead, lease_seconds=self._lease.seconds)
         if not await self._database.read(is_any_dead):
@@ -267,6 +313,7 @@ class PostgresStore(SqlStore):
 
     def _take_over(self, db: PostgresConnection) -> _Taken:
         taken = _Taken()
+        attendances.forget(db)
         for running in processes.take_over(db, self._lease.seconds).values():
             taken.cancelled_jobs += [
                 stored.to_claim(record)

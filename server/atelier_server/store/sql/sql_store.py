@@ -268,20 +268,26 @@ class SqlStore(SqlQueues):
         cause: CancelCause.ValueType = CancelCause.CANCEL_CAUSE_REQUESTED,
     ) -> CancelResult:
         """See Store.cancel."""
+        keep, free = self._retention_seconds, self._free_engines
 
         def on_commit(written: tuple[CancelResult, Event | None]) -> None:
-            result, event = written
-            if event is not None:
-                self._publish([event])
-            if result is CancelResult.REQUESTED:
-                self._cancellations.request(generation_id)
+            self._note_cancelled(generation_id, written)
 
-        keep, free = self._retention_seconds, self._free_engines
         result, _ = await self._database.run(
             lambda db: operations.cancel(db, caller, generation_id, cause, keep, free_engines=free),
             on_commit=on_commit,
         )
         return result
+
+    def _note_cancelled(
+        self, generation_id: str, written: tuple[CancelResult, Event | None]
+    ) -> None:
+        """Tell watchers and the worker of what was cancelled."""
+        result, event = written
+        if event is not None:
+            self._publish([event])
+        if result is CancelResult.REQUESTED:
+            self._cancellations.request(generation_id)
 
     def watch(
         self, generation_id: str, after: int, *, max_silence_seconds: float | None = None

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
+from atelier.v1.generation_pb2 import CancelCause
 from atelier_server import ids
 from atelier_server.errors import DatabaseUnusableError, StorageError
 from atelier_server.store.events import WaitingWorkers
@@ -80,6 +81,29 @@ class SqliteStore(SqlStore):
         except BaseException:
             await self.close()
             raise
+
+    is_shared = False
+    """See Attendance.is_shared. The server knows its own calls itself."""
+
+    async def attend(self, generation_id: str, *, started: bool, again: bool = False) -> bool:  # noqa: ARG002 (of the interface)
+        """See Attendance.attend."""
+        return True
+
+    async def leave(self, generation_id: str) -> bool:  # noqa: ARG002 (of the interface)
+        """See Attendance.leave."""
+        return False
+
+    async def cancel_abandoned(
+        self,
+        caller: str,
+        generation_id: str,
+        *,
+        any_call: bool,  # noqa: ARG002 (of the interface)
+        still_followed: bool,  # noqa: ARG002 (of the interface)
+    ) -> bool:
+        """See Attendance.cancel_abandoned."""
+        await self.cancel(caller, generation_id, CancelCause.CANCEL_CAUSE_CALLERS_LOST)
+        return True
 
     def _rewrite(self, db: sqlite3.Connection) -> None:
         """Write the page that has the version."""
