@@ -44,8 +44,17 @@ def validate_address(address: str) -> str:
     return address
 
 
+class ShortUrl(str):
+    """A URL whose `repr` has no user, password and query: that of a section stands in logs and errors."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(hide_secrets(str(self)))
+
+
 def validate_url(url: str) -> str:
-    """The URL, unchanged.
+    """The URL, unchanged but for its `repr`.
 
     Raises:
         ValueError: it is not http(s), has no host, or its port is over 65535.
@@ -58,7 +67,7 @@ def validate_url(url: str) -> str:
         raise ValueError(f"must be a URL with a port of 0 to {_MAX_PORT}") from error
     if not valid:
         raise ValueError("must be a URL that begins with http:// or https:// and a host")
-    return url
+    return ShortUrl(url)
 
 
 def hide_secrets(address: str) -> str:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,9 @@ _hide: ContextVar[Hide | None] = ContextVar("hide", default=None)
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """Attributes that every record has; all others are fields of its event."""
 _GRPC = "grpc._cython.cygrpc"
+_CREDENTIALS = re.compile(
+    r"(?<=://)[^/\s?#@\"'<>]*@"
+)  # of a URL, which libraries name in their errors
 _encode = json.JSONEncoder(default=str).encode
 
 
@@ -111,7 +115,9 @@ def _collect(record: logging.LogRecord) -> dict[str, object]:
 
 
 def _hide_quotations(text: str) -> str:
-    """The text without what it quotes of the request that is worked on."""
+    """The text without what it quotes of the request that is worked on, and without passwords in addresses."""
+    if "@" in text:
+        text = _CREDENTIALS.sub("", text)
     hide = _hide.get()
     return text if hide is None else hide(text)
 

@@ -13,6 +13,7 @@ from atelier.v1.generation_pb2 import Cost
 from atelier_engines.engine import Engine
 from atelier_engines.errors import EngineError, EngineUnavailableError
 from atelier_server.config.engine_settings import EngineSettings
+from atelier_server.engines.hidden_paths import hide_paths
 from atelier_server.engines.status import DailyBudget, EngineStatus, EngineStatuses
 from atelier_server.estimates.service_times import Work
 from atelier_server.metrics import COST, ENGINE_UP, IN_FLIGHT, RUNTIME_FALLBACKS, gauge
@@ -37,6 +38,8 @@ class EngineSupervisor:
         self.idle.set()
         self.check_requested = asyncio.Event()
         """Set it to have the engine checked at once instead of at the next interval."""
+        self.hide = hide_paths(settings.config)
+        """Takes the paths of its configuration out of what callers are told."""
         self._statuses = statuses
         self._wanted_delay = 0.0  # seconds, as the engine said when it failed last
         statuses.publish(
@@ -150,8 +153,9 @@ class EngineSupervisor:
         before = self.status
         if before.state == EngineState.ENGINE_STATE_DRAINING:
             return
-        self._publish(state=state, message=message)
-        if (before.state, before.message) == (state, message):
+        told = self.hide(message)
+        self._publish(state=state, message=told)
+        if (before.state, before.message) == (state, told):
             return
         ENGINE_UP.labels(self.name).set(self.status.ready)
         RUNTIME_FALLBACKS.labels(self.name).set(len(self.status.capabilities.runtime_fallbacks))

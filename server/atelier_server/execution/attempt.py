@@ -209,7 +209,7 @@ class AttemptFinalizer:
     async def fail(self, attempt: Attempt, error: BaseException) -> None:
         """Record a failure, or requeue on a fallback if there is one and repeating the task is safe."""
         self.supervisor.check_requested.set()
-        failure = to_failure(error)
+        failure = to_failure(error, self.supervisor.hide)
         attempt.record_end(pb.AttemptOutcome.ATTEMPT_OUTCOME_FAILED, failure)
         route = await self._find_fallback(attempt, error)
         if route is None:
@@ -263,7 +263,7 @@ class AttemptFinalizer:
         A fault of the storage is waited out. What fails for another reason several times is left to the next start
         of the server: it would fail for ever, and keep the worker from other generations.
         """
-        failure = to_failure(error)
+        failure = to_failure(error, self.supervisor.hide)
         attempt.record_end(pb.AttemptOutcome.ATTEMPT_OUTCOME_FAILED, failure)
         for _ in range(_MAX_TRIES):
             try:
