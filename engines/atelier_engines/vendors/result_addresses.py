@@ -16,6 +16,9 @@ import httpx2
 from atelier_engines.connections import ssl_context
 from atelier_engines.errors import EngineFailedError
 
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+"""Prefix of IPv4 addresses for hosts that have IPv6 alone: RFC 6052."""
+
 
 def make_transport(name: str, service_host: str) -> httpx2.AsyncBaseTransport | None:
     """What requests the results of the service of that name and host; None for HTTP as usual, through a proxy.
@@ -72,4 +75,15 @@ async def _resolve(host: str) -> list[str]:
 
 
 def _are_public(addresses: list[str]) -> bool:
-    return all(ipaddress.ip_address(one.partition("%")[0]).is_global for one in addresses)
+    return all(_is_public(ipaddress.ip_address(one.partition("%")[0])) for one in addresses)
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether it is neither inside a network, nor leads inside by a gateway that translates it."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+        if inner is not None:
+            return _is_public(inner)
+    return address.is_global and not address.is_multicast and not address.is_reserved

@@ -360,12 +360,19 @@ async def test_a_result_of_another_media_type_is_refused(
         await vendor.download(service.url + "/x.png")
 
 
+INSIDE = (
+    *("127.0.0.1", "localhost", "169.254.169.254", "[::ffff:127.0.0.1]", "[::7f00:1]"),
+    *("[64:ff9b::7f00:1]", "[2002:7f00:1::]", "224.0.0.1", "[ff02::1]"),
+)
+"""Here, a cloud's metadata, the same as parts of IPv6 addresses, which gateways translate, and groups of hosts."""
+
+
 async def test_a_result_is_not_fetched_from_inside_this_network(service: Service) -> None:
     """Unless the service itself is there, as the others of these tests are: whichever name its address has."""
     async with httpx2.AsyncClient(base_url="http://1.1.1.1") as client:  # asked for nothing
         vendor = VendorClient(name="acme", client=client, delay_scale=0.001)
         port = service.url.rpartition(":")[2]
-        for host in ("127.0.0.1", "localhost", "[::ffff:127.0.0.1]"):
+        for host in INSIDE:
             with pytest.raises(
                 EngineFailedError, match="acme sent a URL whose address is not public"
             ):
