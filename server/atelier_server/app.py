@@ -26,10 +26,10 @@ from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.errors import StorageError
 from atelier_server.generations.backlog_signal import BacklogSignal
 from atelier_server.generations.lifecycle import GenerationLifecycle
+from atelier_server.http_server import HttpServer
 from atelier_server.malloc import tune_malloc
-from atelier_server.metrics_http import MetricsServer
+from atelier_server.metrics_http import listen_for_metrics
 from atelier_server.reloading import reload_periodically
-from atelier_server.rpc.connect.http_server import HttpServer
 from atelier_server.rpc.external_scaler import ExternalScaler
 from atelier_server.rpc.server import serve_health, serve_scaler
 from atelier_server.sweep import sweep_periodically
@@ -179,13 +179,12 @@ async def _serve_metrics(
         yield None
         return
     register_devices()
-    metrics_server = await MetricsServer.open(
-        settings.metrics, is_ready=lambda: not generations.unready_reason
-    )
+    server = listen_for_metrics(settings.metrics, is_ready=lambda: not generations.unready_reason)
+    server.start()
     try:
-        yield metrics_server.address
+        yield server.address
     finally:
-        await metrics_server.close()
+        await server.stop()
 
 
 async def _refuse_new_work(service: Service) -> None:

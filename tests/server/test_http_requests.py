@@ -200,7 +200,8 @@ def test_nobody_calls_without_a_key_and_no_body_is_read_before(
         (write_request("Draw", b"{}"), 404, b"Generate"),
         (write_request("Health", b"{}", Connect_Timeout_Ms="soon"), 400, b"timeout"),
         (write_request("Health", b"{}").replace(b"localhost", b"\xff"), 400, b"UTF-8"),
-        (write_request("Health", b"{}", X="x" * 20_000), 400, b"Invalid HTTP request"),
+        (write_request("Health", b"{}", X="x" * 20_000), 431, b"at most 16 KiB"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000, 431, b"at most 16 KiB"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n", 400, b"Invalid HTTP request"),
         (
             f"HEAD /{SERVICE}/Health HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(),
@@ -216,7 +217,7 @@ def test_nobody_calls_without_a_key_and_no_body_is_read_before(
             b"no upgrade",
         ),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_what_is_no_call_is_answered_in_words(
     guarded: RunningServer, request_bytes: bytes, status: int, words: bytes

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from atelier_server.http_server import HttpServer
 from atelier_server.rpc.connect.front import Front
-from atelier_server.rpc.connect.http_server import HttpServer
 from atelier_server.rpc.connect.page import read_page
 
 

@@ -19,8 +19,8 @@ from atelier_server.auth.authenticator import Authenticator
 from atelier_server.config.limit_settings import LimitSettings
 from atelier_server.config.security_settings import TenantLimits
 from atelier_server.errors import AddressInUseError
+from atelier_server.http_server import HttpServer
 from atelier_server.rpc.answer_memory import AnswerMemory
-from atelier_server.rpc.connect.http_server import HttpServer
 from atelier_server.rpc.external_scaler import ExternalScaler
 from atelier_server.rpc.health import Health
 from atelier_server.rpc.interceptors.audit import AuditLog

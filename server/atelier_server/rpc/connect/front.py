@@ -14,6 +14,7 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from atelier_engines.addresses import is_local
 from atelier_server.config.settings import Settings
+from atelier_server.http_server import Application, Headers, Scope, Send
 from atelier_server.rpc.connect.application import METHODS, PREFIX, ConnectApplication
 from atelier_server.rpc.connect.page import MISSING, PageFile, read_page
 from atelier_server.rpc.interceptors.chain import InterceptorChain
@@ -21,11 +22,7 @@ from atelier_server.rpc.service import GenerationService
 
 _log = logging.getLogger(__name__)
 
-Scope: TypeAlias = "Mapping[str, Any]"
 Receive: TypeAlias = "Callable[[], Awaitable[Any]]"
-Send: TypeAlias = "Callable[[Any], Awaitable[None]]"
-Application: TypeAlias = "Callable[[Any, Any, Any], Awaitable[None]]"
-_Headers: TypeAlias = "list[tuple[bytes, bytes]]"
 
 _NO_CONTENT = 204
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -124,7 +121,7 @@ class Front:
         """Send with the headers that let a page of this origin read the answer, if it may."""
         if not self.origins or origin is None:
             return send
-        added: _Headers = [(b"vary", b"origin")]
+        added: Headers = [(b"vary", b"origin")]
         if "*" in self.origins or origin in self.origins:
             added += [(b"access-control-allow-origin", origin.encode("latin-1")), _EXPOSED]
 
@@ -181,7 +178,7 @@ async def _answer(send: Send, rejection: _Rejection) -> None:
     await _send(send, rejection.status, headers, rejection.text.encode())
 
 
-async def _send(send: Send, status: int, headers: _Headers, body: bytes) -> None:
+async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
     if status != _NO_CONTENT:
         headers = [*headers, (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -6,21 +6,29 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from atelier_engines.addresses import find_unix_path
-from atelier_server.rpc.connect.front import Application
 from atelier_server.sockets import open_listener
+
+Scope: TypeAlias = "Mapping[str, Any]"
+Send: TypeAlias = "Callable[[Any], Awaitable[None]]"
+Application: TypeAlias = "Callable[[Any, Any, Any], Awaitable[None]]"
+Headers: TypeAlias = "list[tuple[bytes, bytes]]"
 
 _HEAD_SECONDS = (
     10.0  # from the connection, or the first byte of the next request, to the end of the head
 )
 _MAX_HEAD_BYTES = 16 * 2**10
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"content-length: 31\r\nconnection: close\r\n\r\na head may have at most 16 KiB\n"
+)
 _KEEP_ALIVE_SECONDS = 60
 _MAX_JOINED_BYTES = 2**16
 
@@ -61,7 +69,7 @@ class _JoiningTransport:
             self._transport.write(head)
 
 
-class _Protocol(HttpToolsProtocol):
+class HttpProtocol(HttpToolsProtocol):
     """A connection whose requests have heads of a limited size, which arrive in a limited time."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the library
@@ -70,12 +78,18 @@ class _Protocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._start_head_timer()
+        self._unfinished_bytes = 0
         self._ignores_rest = False
 
     def data_received(self, data: bytes) -> None:
         """Read it, unless it stands behind a pipelined request."""
-        if not self._ignores_rest:
-            super().data_received(data)
+        if self._ignores_rest:
+            return
+        super().data_received(data)
+        if self._head_timer is not None:  # the head goes on; the parser keeps its last line
+            self._unfinished_bytes += len(data)
+            if self._unfinished_bytes > _MAX_HEAD_BYTES:
+                self._refuse_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more."""
@@ -93,7 +107,7 @@ class _Protocol(HttpToolsProtocol):
             self._ignores_rest = True
             before.keep_alive = False
             raise ValueError("pipelined")  # the parser stops
-        self._head_bytes = 0
+        self._head_bytes = self._unfinished_bytes = 0
         self._start_head_timer()
         super().on_message_begin()
 
@@ -113,14 +127,22 @@ class _Protocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP; not a pipelined request, whose connection closes after the answer before it."""
+        """Answer what is no HTTP, unless that has been done, or the answer to the request before it comes first."""
         if not self._ignores_rest:
             super().send_400_response(msg)
 
     def _count(self, size: int) -> None:
         self._head_bytes += size
         if self._head_bytes > _MAX_HEAD_BYTES:
-            raise ValueError("too large")  # the parser answers with 400
+            self._refuse_head()
+            raise ValueError("too large")  # the parser stops
+
+    def _refuse_head(self) -> None:
+        """Answer that the head is too large, and close."""
+        if not self._ignores_rest:
+            self._ignores_rest = True
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
 
     def _start_head_timer(self) -> None:
         self._stop_head_timer()
@@ -157,22 +179,26 @@ class HttpServer:
         address: str,
         application: Application,
         *,
-        grace_seconds: float,
-        make_tls: Callable[[], ssl.SSLContext] | None,
+        purpose: str = "HTTP",
+        protocol: type[HttpProtocol] = HttpProtocol,
+        grace_seconds: float = 1,
+        make_tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> HttpServer:
         """Open the port, in plain text if `make_tls` is None; calls have so long to end when it stops.
+
+        `purpose` stands in the error; each connection is a `protocol`.
 
         Raises:
             AddressInUseError: the address can't be listened on.
         """
-        listener = open_listener(address, "HTTP")
+        listener = open_listener(address, purpose)
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of malformed requests
         factory: dict[str, Any] = {}
         if make_tls is not None:
             factory["ssl_context_factory"] = lambda _config, _default: make_tls()
         config = uvicorn.Config(
             application,
-            http=_Protocol,
+            http=protocol,
             ws="none",
             lifespan="off",
             interface="asgi3",
