@@ -41,6 +41,8 @@ PLAYGROUND := clients/playground
 PAGE := server/atelier_server/playground/index.html
 GO_TOOLS := .tools/bin/go-client .tools/bin/go-proxy
 GO_CLIENT := clients/go
+RUST_CLIENT := clients/rust
+RUST_TARGET := .tools/rust
 # With their versions in the name, so that others are built when these change.
 GO_PLUGINS := .tools/go-plugins/1.36.12-1.6.2
 
@@ -90,7 +92,7 @@ test-dist: install .tools/sdk/sbom/installed ## Build all distributions, and use
 	$(BIN)/pytest -m dist
 
 .PHONY: clients-test
-clients-test: install $(TYPESCRIPT)/dist/conformance.js .tools/bin/go-conformance ## Build the clients in other languages, and run the cases that all must meet
+clients-test: install $(TYPESCRIPT)/dist/conformance.js .tools/bin/go-conformance $(RUST_TARGET)/debug/atelier-conformance ## Build the clients in other languages, and run the cases that all must meet
 	$(BIN)/pytest -rs -m clients tests/clients
 
 .PHONY: lint
@@ -355,6 +357,24 @@ $(GO_PLUGINS):
 	else \
 		cd $(GO_CLIENT) && test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./... && go test ./... \
 			&& go build -trimpath -o $(abspath $@) ./internal/conformance; \
+	fi
+
+# Tests of this client are skipped without Rust. --workspace everywhere, or shared crates are built twice.
+$(RUST_TARGET)/debug/atelier-conformance: export CARGO_TARGET_DIR = $(abspath $(RUST_TARGET))
+$(RUST_TARGET)/debug/atelier-conformance: $(shell find $(RUST_CLIENT) -name gen -prune -o -type f -print) $(wildcard proto/atelier/v1/*.proto) | $(INSTALLED)
+	@if ! command -v cargo >/dev/null; then \
+		echo 'No Rust here: the cases of the client in Rust will be skipped'; \
+	elif ! (cd $(RUST_CLIENT) && cargo fetch --quiet --locked); then \
+		echo 'The crates of the client in Rust could not be fetched (it needs Rust 1.88): its cases will be skipped'; \
+	else \
+		mkdir -p $(RUST_TARGET); \
+		$(BIN)/buf build proto --as-file-descriptor-set --output $(RUST_TARGET)/descriptors.binpb; \
+		cd $(RUST_CLIENT); \
+		cargo build --quiet --locked --workspace --bin atelier-codegen; \
+		$(abspath $(RUST_TARGET))/debug/atelier-codegen $(abspath $(RUST_TARGET))/descriptors.binpb src/gen; \
+		cargo build --quiet --locked --workspace --all-targets; \
+		cargo test --quiet --locked --workspace; \
+		touch $(abspath $@); \
 	fi
 
 # Where there is no Node, or no registry of packages, the page and tests of this client are missing, and the rest works.

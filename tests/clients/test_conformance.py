@@ -24,6 +24,7 @@ CASES: list[dict[str, Any]] = yaml.safe_load(
 TYPESCRIPT = ROOT / "clients/typescript/dist/conformance.js"
 RUNNERS: dict[str, tuple[list[str], Path, list[str]]] = {
     "go": ([], ROOT / ".tools/bin/go-conformance", []),
+    "rust": ([], ROOT / ".tools/rust/debug/atelier-conformance", []),
     "typescript": (["node"], TYPESCRIPT, []),
     "connect+json": (["node"], TYPESCRIPT, ["connect+json"]),
     "connect+proto": (["node"], TYPESCRIPT, ["connect+proto"]),
