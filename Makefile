@@ -62,6 +62,10 @@ playground: $(PAGE) ## Build the page that the HTTP port shows, if Node is there
 demo: install ## Generate out/demo.png and out/demo.wav over gRPC, with a server of its own
 	$(BIN)/python examples/demo.py
 
+.PHONY: demo-cluster
+demo-cluster: install versitygw ## Draw out/cluster.png with two gateways and three workers, of which one each is killed
+	PYTHONPATH=. $(BIN)/python examples/cluster/demo.py
+
 .PHONY: run
 run: install ## Serve the embedded engines on this machine
 	$(BIN)/atelier serve
