@@ -155,7 +155,9 @@ def _create_loaders(
         fallbacks |= loader.builds.missing
     for name in LIBRARY_NAMES:
         if name in config.runtimes.names:
-            made, missing = tensorrt_loader.create(config, model, components, name)
+            made, missing = tensorrt_loader.create(
+                config, model, components, name, by_name["torch"]
+            )
             fallbacks |= missing
             if made is not None:
                 by_name[name] = made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -14,7 +14,11 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from atelier_engines.diffusion import component_loading, networks
 from atelier_engines.diffusion.builds.preparation import PreparedBuilds
-from atelier_engines.diffusion.component_loader import TEXT_ENCODERS, PlannedComponent
+from atelier_engines.diffusion.component_loader import (
+    TEXT_ENCODERS,
+    ComponentLoader,
+    PlannedComponent,
+)
 from atelier_engines.diffusion.loras.replacing import ReplaceableWeights
 from atelier_engines.diffusion.networks import Network
 from atelier_engines.diffusion.runtimes.base import Autoencoder, ControlNet, Denoiser, TextEncoder
@@ -26,6 +30,7 @@ from atelier_engines.diffusion.runtimes.graphs.components import (
     Run,
     create_shell,
 )
+from atelier_engines.diffusion.runtimes.graphs.stand_ins import StandInDenoiser, StandInTextEncoder
 from atelier_engines.diffusion.weights.model_files import ComponentSource
 from atelier_engines.local.components import ComponentSpec, EngineComponents
 from atelier_engines.local.load_lock import LOAD_LOCK
@@ -42,6 +47,8 @@ class GraphSession(Resident, Protocol):
             inputs: by name; they are converted to the types of the specification.
         """
 
+
+ComponentT = TypeVar("ComponentT")
 
 SessionT = TypeVar("SessionT", bound=GraphSession)
 
@@ -62,6 +69,8 @@ class GraphLoader(ABC, Generic[SessionT]):
     """The type that all but the autoencoder compute in."""
     vae_dtype: torch.dtype
     """The type that the autoencoder computes in."""
+    stand_in: ComponentLoader | None = None
+    """Loads what runs while LoRAs are active, where their weights cannot be replaced; None where they can."""
 
     @abstractmethod
     def specify(
@@ -91,7 +100,10 @@ class GraphLoader(ABC, Generic[SessionT]):
             changed = self._acquire_changed(spec, UNet2DConditionModel, config)
             return GraphDenoiser(network.graph, *changed)
 
-        return PlannedComponent(specs=(spec,), acquire=acquire)
+        planned = PlannedComponent(specs=(spec,), acquire=acquire)
+        if self.stand_in is None or not self.changed_by_loras:
+            return planned
+        return _join(planned, self.stand_in.plan_denoiser(source), StandInDenoiser)
 
     def plan_autoencoder(self, source: ComponentSource) -> PlannedComponent[Autoencoder]:
         """See ComponentLoader.plan_autoencoder."""
@@ -119,7 +131,10 @@ class GraphLoader(ABC, Generic[SessionT]):
         def acquire() -> TextEncoder:
             return GraphTextEncoder(network.graph, *self._acquire_changed(spec, kind, config))
 
-        return PlannedComponent(specs=(spec,), acquire=acquire)
+        planned = PlannedComponent(specs=(spec,), acquire=acquire)
+        if self.stand_in is None or not self.changed_by_loras:
+            return planned
+        return _join(planned, self.stand_in.plan_text_encoder(name, source), StandInTextEncoder)
 
     def plan_controlnet(
         self, name: str, path: Path, unet_config: Mapping[str, Any]
@@ -147,6 +162,18 @@ class GraphLoader(ABC, Generic[SessionT]):
         session = lease.resident
         weights = self.replaceable(session, kind, config)
         return lambda inputs: lease.run(lambda: session.run(inputs)), weights
+
+
+def _join(
+    plain: PlannedComponent[ComponentT],
+    changed: PlannedComponent[ComponentT],
+    create: Callable[[ComponentT, ComponentT], ComponentT],
+) -> PlannedComponent[ComponentT]:
+    """Two components as the one that `create` makes of them."""
+    return PlannedComponent(
+        specs=(*plain.specs, *changed.specs),
+        acquire=lambda: create(plain.acquire(), changed.acquire()),
+    )
 
 
 def create_empty(kind: type[torch.nn.Module], config: Mapping[str, Any]) -> torch.nn.Module:

@@ -15,6 +15,7 @@ import torch
 from atelier_engines.diffusion import networks, number_formats
 from atelier_engines.diffusion.builds import preparation, tensorrt_builds
 from atelier_engines.diffusion.builds.tensorrt_builds import TensorrtBuilder
+from atelier_engines.diffusion.component_loader import ComponentLoader
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.controls import config_controls
 from atelier_engines.diffusion.graph_loader import GraphLoader
@@ -34,8 +35,16 @@ def create(
     model: ModelFiles,
     components: EngineComponents,
     name: LibraryName,
+    torch_loader: ComponentLoader,
 ) -> tuple[TensorrtLoader | None, Mapping[ComponentName, str]]:
     """The loader of an engine, and why some or all components cannot be run as configured.
+
+    Args:
+        config: of the engine.
+        model: its files.
+        components: where they are acquired.
+        name: the library that runs them.
+        torch_loader: loads what runs while LoRAs are active: plans have their weights in them.
 
     Raises:
         EngineUnavailableError: there is no CUDA device or no library, or a build is absent, and that is to fail.
@@ -64,6 +73,7 @@ def create(
         changed_by_loras=bool(config_loras.names(config)),
         dtype=dtype,
         vae_dtype=vae_dtype,
+        stand_in=torch_loader,
     )
     return loader, builds.missing
 

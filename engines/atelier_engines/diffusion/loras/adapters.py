@@ -10,7 +10,8 @@ import torch
 from atelier_engines.diffusion.loras.catalog import LoraCatalog
 from atelier_engines.diffusion.loras.names import DENOISER
 from atelier_engines.diffusion.loras.network import AdaptedNetwork
-from atelier_engines.diffusion.loras.replacing import LoraTarget, ReplacingNetwork
+from atelier_engines.diffusion.loras.replacing import LoraStandIn, LoraTarget, ReplacingNetwork
+from atelier_engines.diffusion.loras.stand_in_network import StandInNetwork
 from atelier_engines.diffusion.loras.weights import LoraWeights, read
 from atelier_engines.errors import InvalidTaskError, ModelMissingError
 from atelier_engines.local.errors import first_line
@@ -185,6 +186,8 @@ def build_switch(
 def _adapt(prefix: str, target: LoraTarget) -> LoraNetwork:
     if isinstance(target, torch.nn.Module):
         return AdaptedNetwork(prefix, target)
+    if isinstance(target, LoraStandIn):
+        return StandInNetwork(prefix, target)
     return ReplacingNetwork(prefix, target)
 
 

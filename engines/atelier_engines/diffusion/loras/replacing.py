@@ -42,8 +42,18 @@ class ReplaceableWeights(Protocol):
         """Free what is kept for a LoRA that is not in use."""
 
 
-LoraTarget = torch.nn.Module | ReplaceableWeights
-"""What LoRAs change: a module's layers, or the weights of what another runtime runs."""
+@dataclass(slots=True, kw_only=True)
+class LoraStandIn:
+    """A network of torch's that runs while LoRAs are active, in the place of what has its weights compiled into it."""
+
+    module: torch.nn.Module
+    """The network, whose layers LoRAs change."""
+    in_use: bool = False
+    """Whether a LoRA that changes it is active."""
+
+
+LoraTarget = torch.nn.Module | ReplaceableWeights | LoraStandIn
+"""What LoRAs change: a module's layers, the weights of what another runtime runs, or what runs in its place."""
 
 
 class ReplacingNetwork:
