@@ -16,6 +16,7 @@ from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.controls import config_controls
 from atelier_engines.diffusion.graph_loader import GraphLoader, create_empty
 from atelier_engines.diffusion.loras import config_loras
+from atelier_engines.diffusion.loras.replacing import ReplaceableWeights
 from atelier_engines.diffusion.networks import Network
 from atelier_engines.diffusion.runtimes.onnx.lora_weights import OnnxWeights
 from atelier_engines.diffusion.runtimes.onnx.opening import require_installed
@@ -85,6 +86,6 @@ class OnnxLoader(GraphLoader[OnnxSession]):
 
     def replaceable(
         self, session: OnnxSession, kind: type[torch.nn.Module], config: Mapping[str, Any]
-    ) -> OnnxWeights:
+    ) -> ReplaceableWeights | None:
         """See GraphLoader.replaceable."""
         return OnnxWeights(session, partial(create_empty, kind, config))
