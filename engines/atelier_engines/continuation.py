@@ -8,8 +8,9 @@ from atelier_engines.capabilities import AudioCapabilities
 from atelier_engines.errors import InvalidTaskError
 from atelier_engines.task import AudioTask
 
-_MIN_SECONDS = 0.1
-"""The shortest audio that can be continued, and the shortest that follows it."""
+_MIN_SECONDS = 0.2
+"""The shortest audio that can be continued: two latents of every model, of which the last one becomes what follows."""
+_MIN_FOLLOWING_SECONDS = 0.1
 _ROUNDING = 1e-6
 
 
@@ -24,11 +25,11 @@ def validate_continuation(
         return
     if task.seamless_loop:
         yield InvalidTaskError("seamless_loop", "seamless_loop cannot be used with continuation")
-    seconds, least = task.init_audio.seconds, _MIN_SECONDS
+    seconds, least = task.init_audio.seconds, _MIN_FOLLOWING_SECONDS
     longest = (capabilities.audible_seconds or capabilities.duration_seconds.max) - least
-    if not least <= seconds <= longest:
+    if not _MIN_SECONDS <= seconds <= longest:
         message = (
-            f"init_audio must have {least:g} to {longest:.4g} seconds to be continued by this engine, not "
+            f"init_audio must have {_MIN_SECONDS:g} to {longest:.4g} seconds to be continued by this engine, not "
             f"{seconds:.4g}: send another part of it"
         )
         yield InvalidTaskError("init_audio", message)

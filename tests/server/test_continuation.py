@@ -82,7 +82,7 @@ async def test_without_a_duration_the_default_follows(stub: Stub) -> None:
     [
         (0.75, 0.8, r"audio\.duration: duration must be at least 0\.85 seconds, not 0\.8"),
         (0.75, 0.5, r"audio\.duration: duration must be at least 0\.85 seconds, not 0\.5"),
-        (0.05, 1.0, r"audio\.init_audio: init_audio must have 0\.1 to 599\.9 seconds"),
+        (0.19, 1.0, r"audio\.init_audio: init_audio must have 0\.2 to 599\.9 seconds"),
     ],
 )
 async def test_what_leaves_nothing_to_make_or_nothing_to_follow_is_refused(

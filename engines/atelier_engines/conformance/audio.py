@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from atelier_engines.task import AudioTask
 
 _PREVIEW_SIDE, _PREVIEW_BYTES = 512, 2**17
-_SEAM_SECONDS, _CLOSE = 0.1, 1e-4
+_SEAM_SECONDS, _CLOSE = 0.2, 1e-4
 
 
 class AudioConformance(ConformanceFixtures):
@@ -81,7 +81,7 @@ class AudioConformance(ConformanceFixtures):
     def test_a_continuation_begins_with_its_audio(
         self, subject: EngineUnderTest, audio: AudioCapabilities, audio_task: AudioTask
     ) -> None:
-        """But for a gain and its last 0.1 s, after which something else follows, without a jump."""
+        """But for a gain and its last 0.2 s, after which something else follows, without a jump."""
         if AudioFeature.CONTINUATION not in audio.features:
             pytest.skip("it does not claim CONTINUATION")
         task = tasks.continuing(audio_task)

@@ -29,7 +29,7 @@ from atelier_engines.task import (
 
 TaskT = TypeVar("TaskT", ImageTask, AudioTask)
 _FEW_STEPS = 3
-_TONE_SECONDS, _TONE_HERTZ = 0.3, 110.0
+_TONE_SECONDS, _TONE_HERTZ = 0.4, 110.0
 _ABSENT = "no-such-name"
 
 
@@ -94,7 +94,7 @@ def random_audio(task: AudioTask, seed: int, *, share: float = 1.0) -> Samples:
 
 
 def continuing(task: AudioTask) -> AudioTask:
-    """The task as one that goes on after a low tone of 0.3 s, longer by that."""
+    """The task as one that goes on after a low tone of 0.4 s, longer by that."""
     seconds = np.arange(round(_TONE_SECONDS * task.sample_rate)) / task.sample_rate
     tone = (0.25 * np.sin(2 * np.pi * _TONE_HERTZ * seconds)).astype(np.float32)
     audio = Samples(
@@ -144,7 +144,7 @@ def audio_out_of_limits(capabilities: AudioCapabilities, task: AudioTask) -> Ite
         wanted = continuing(task)
         for seconds in (_TONE_SECONDS, _TONE_SECONDS + 0.09):
             yield replace(wanted, duration_seconds=seconds)
-        yield replace(wanted, init_audio=random_audio(task, 1, share=0.05 / task.duration_seconds))
+        yield replace(wanted, init_audio=random_audio(task, 1, share=0.19 / task.duration_seconds))
         if AudioFeature.SEAMLESS_LOOP in capabilities.features:
             yield replace(wanted, seamless_loop=True)
     if AudioFeature.AUDIO_TO_AUDIO in capabilities.features:

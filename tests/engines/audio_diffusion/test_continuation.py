@@ -143,7 +143,7 @@ async def test_all_steps_are_taken_whatever_the_strength(engine: AudioEngine) ->
     assert np.array_equal(weak[-1].media.array, strong[-1].media.array)  # type: ignore[union-attr]  # samples
 
 
-@pytest.mark.parametrize("seconds", [0.1, 0.4])
+@pytest.mark.parametrize("seconds", [0.2, 0.4])
 async def test_the_shortest_and_the_longest_audio_are_continued(
     engine: AudioEngine, seconds: float
 ) -> None:

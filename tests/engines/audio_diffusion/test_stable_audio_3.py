@@ -27,6 +27,7 @@ from tests.engines.audio_diffusion.tiny_stable_audio_3 import MAX_SECONDS, RATE,
 
 TOLERANCE = 1e-5
 INITIAL = random_audio(task(), 5, share=0.7)
+SHORTEST = random_audio(task(), 6, share=0.4)
 COMPANY = (
     task(guidance=1.0),
     task(prompt="a dog barks", seed=2**40 + 3, duration_seconds=1.3, steps=6, guidance=1.0),
@@ -35,6 +36,7 @@ COMPANY = (
     task(seed=11, duration_seconds=2.3, steps=2, guidance=1.0),
     task(seed=4, init_audio=INITIAL, strength=1.0, guidance=1.0),
     task(seed=5, init_audio=INITIAL, continuation=True, duration_seconds=0.8, guidance=1.0),
+    task(seed=6, init_audio=SHORTEST, continuation=True, guidance=1.0),
 )
 
 

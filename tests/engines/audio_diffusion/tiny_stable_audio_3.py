@@ -29,7 +29,7 @@ from atelier_engines.task import AudioTask
 from tests.engines.audio_diffusion import tiny_t5
 from tests.engines.audio_diffusion.tiny_tangoflux import begin, cut
 
-HOP, RATE = 2048, 44100
+HOP, RATE = 4096, 44100
 MAX_SECONDS = 2.4
 _LATENT_WIDTH, _WIDTH = 8, 32
 _SCHEDULER = {
@@ -89,7 +89,7 @@ class TinyStableAudio3:
         made = self.parts["vae"].decode(latents).sample[0]
         if task.continuation and task.init_audio is not None:
             array = task.init_audio.array
-            made = begin(made, array, len(array) // HOP * HOP)
+            made = begin(made, array, len(array) // HOP * HOP, HOP)
         return cast("NDArray[np.float32]", cut(made, round(task.duration_seconds * RATE)))
 
 
@@ -101,7 +101,7 @@ def write(folder: Path) -> TinyStableAudio3:
             patch_size=256,
             encoder_channels=16,
             encoder_c_mults=[2],
-            encoder_strides=[8],
+            encoder_strides=[16],
             encoder_transformer_depths=[2],
             latent_dim=_LATENT_WIDTH,
             dim_heads=16,

@@ -126,11 +126,14 @@ class TinyTangoFlux:
 
 
 def begin(
-    wave: torch.Tensor, audio: np.ndarray[tuple[int, int], np.dtype[np.float32]], seam: int
+    wave: torch.Tensor,
+    audio: np.ndarray[tuple[int, int], np.dtype[np.float32]],
+    seam: int,
+    fade: int = HOP,
 ) -> torch.Tensor:
     """The wave, (channels, samples), begun with the audio, which becomes the wave in the latent before the seam."""
-    rising = torch.linspace(0, 1, HOP + 2)[1:-1]
-    share = torch.cat([torch.zeros(seam - HOP), rising, torch.ones(wave.shape[1] - seam)])
+    rising = torch.linspace(0, 1, fade + 2)[1:-1]
+    share = torch.cat([torch.zeros(seam - fade), rising, torch.ones(wave.shape[1] - seam)])
     given = torch.nn.functional.pad(
         torch.from_numpy(audio[:seam].T.copy()), (0, wave.shape[1] - seam)
     )

@@ -783,8 +783,8 @@ type AudioTask struct {
 	// Steps between two previews, each the waveform of what is made so far as a small image, where the engine has the feature
 	// PREVIEW; 0 sends none. None when unset.
 	PreviewInterval *uint32 `protobuf:"varint,19,opt,name=preview_interval,json=previewInterval,proto3,oneof" json:"preview_interval,omitempty"`
-	// Continue init_audio, where the engine has the feature CONTINUATION: the output begins with it, up to its last 0.1 seconds, and
-	// goes on as the prompt says. At least 0.1 seconds are continued, and 0.1 seconds follow. `strength` has no effect.
+	// Continue init_audio, where the engine has the feature CONTINUATION: the output begins with it, up to its last 0.2 seconds, and
+	// goes on as the prompt says. At least 0.2 seconds are continued, and 0.1 seconds follow. `strength` has no effect.
 	Continuation  bool `protobuf:"varint,20,opt,name=continuation,proto3" json:"continuation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

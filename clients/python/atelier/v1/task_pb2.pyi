@@ -491,8 +491,8 @@ class AudioTask(message.Message):
     PREVIEW; 0 sends none. None when unset.
     """
     continuation: builtins.bool
-    """Continue init_audio, where the engine has the feature CONTINUATION: the output begins with it, up to its last 0.1 seconds, and
-    goes on as the prompt says. At least 0.1 seconds are continued, and 0.1 seconds follow. `strength` has no effect.
+    """Continue init_audio, where the engine has the feature CONTINUATION: the output begins with it, up to its last 0.2 seconds, and
+    goes on as the prompt says. At least 0.2 seconds are continued, and 0.1 seconds follow. `strength` has no effect.
     """
     @builtins.property
     def duration(self) -> duration_pb2.Duration:
