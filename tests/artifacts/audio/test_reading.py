@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import tracemalloc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import numpy as np
@@ -87,11 +87,66 @@ def unknown_codec() -> bytes:
     return patched(data, data.index(b"fmt ") + 8 + 30, b"\xff")
 
 
+def with_float(value: float) -> bytes:
+    """A file of floats of which one is that much."""
+    data = write("WAV", "FLOAT")
+    return patched(data, data.index(b"data") + 80, struct.pack("<f", value))
+
+
 def write_constant(value: float) -> bytes:
     """A file of one value."""
     file = io.BytesIO()
     soundfile.write(file, np.full((1000, 1), value), 44100, format="WAV")
     return file.getvalue()
+
+
+def with_pages(data: bytes, change: Callable[[int, bytearray], None]) -> bytes:
+    """An Ogg file whose pages are changed, by their numbers, with checksums that are right."""
+    made = []
+    for number, page in enumerate(data.split(b"OggS")[1:]):
+        changed = bytearray(b"OggS" + page)
+        change(number, changed)
+        changed[22:26] = bytes(4)
+        made.append(patched(bytes(changed), 22, struct.pack("<I", sum_up(changed))))
+    return b"".join(made)
+
+
+def sum_up(page: bytes | bytearray) -> int:
+    """The CRC-32 of Ogg, bit by bit. Source: RFC 3533, 6."""
+    total = 0
+    for byte in page:
+        total ^= byte << 24
+        for _ in range(8):
+            total = total << 1 ^ (0x104C11DB7 if total & 0x80000000 else 0)
+    return total
+
+
+def with_rate(rate: int) -> bytes:
+    """Opus whose first packet says that it was encoded from that rate. Source: RFC 7845, 5.1."""
+
+    def change(number: int, page: bytearray) -> None:
+        if number == 0:
+            struct.pack_into("<I", page, page.index(b"OpusHead") + 12, rate)
+
+    return with_pages(write("OGG", "OPUS", 48000, 1), change)
+
+
+def ending_at(data: bytes, granule: int) -> bytes:
+    """An Ogg file whose last page says that it ends there."""
+    count = data.count(b"OggS")
+
+    def change(number: int, page: bytearray) -> None:
+        if number == count - 1:
+            struct.pack_into("<q", page, 6, granule)
+
+    return with_pages(data, change)
+
+
+def swapped() -> bytes:
+    """Floats in the other byte order."""
+    data = write("WAV", "FLOAT")
+    start = data.index(b"data") + 8
+    return data[:start] + np.frombuffer(data[start:], "<u4").byteswap().tobytes()
 
 
 READ: Mapping[str, tuple[bytes, AudioHeader]] = {
@@ -113,6 +168,11 @@ READ: Mapping[str, tuple[bytes, AudioHeader]] = {
         ("flac of 24 bits", write("FLAC", "PCM_24"), 44100, 2),
         ("vorbis", write("OGG", "VORBIS"), 44100, 2),
         ("opus", write("OGG", "OPUS", 48000, 1), 48000, 1),
+        ("flac behind a tag", b"ID3\4\0\0\0\0\0\x10" + bytes(16) + FLAC, 44100, 2),
+        ("flac of 8 bits", write("FLAC", "PCM_S8"), 44100, 2),
+        ("flac without a signature", patched(FLAC, 26, bytes(16)), 44100, 2),
+        ("opus without its rate", with_rate(0), 48000, 1),
+        ("opus of a rate that is none", with_rate(4 * 10**9), 48000, 1),
         ("mp3", MP3, 44100, 2),
         ("mp3 with a tag", b"ID3\4\0\0\0\0\0\x10" + bytes(16) + MP3, 44100, 2),
     )
@@ -141,6 +201,21 @@ REFUSED: Mapping[str, tuple[bytes, str]] = {
         "at most 600 seconds, not 601: cut",
     ),
     "not a number": (with_nan(), "samples that are no numbers"),
+    "damaged floats": (with_float(1e30), r"samples of 1e\+30, where full scale is 1"),
+    "floats of another byte order": (swapped(), "no numbers|another byte order"),
+    "aac": (b"\xff\xf1" + bytes(64), "not WAV.*, but AAC"),
+    "mp2": (b"\xff\xfd" + bytes(64), "not WAV.*, but MPEG layer II"),
+    "flac whose header states fewer samples": (
+        patched(FLAC, 22, struct.pack(">I", 1000)),
+        "samples are not those of its MD5 signature",
+    ),
+    "flac of 24 bits with another signature": (
+        patched(write("FLAC", "PCM_24"), 26, bytes(range(16))),
+        "samples are not those of its MD5 signature",
+    ),
+    "vorbis that ends before it ends": (ending_at(VORBIS, 5000), "ends before the one before it"),
+    "opus that ends before it ends": (ending_at(OPUS, 5000), "ends before the one before it"),
+    "vorbis that ends nowhere": (ending_at(VORBIS, -1), "ends before the one before it"),
     "wav without samples": (WAV[:40], "truncated"),
     "wav behind a tag": (b"ID3\4\0\0\0\0\0\x10" + bytes(16) + WAV, "WAV file with PCM_16"),
     "damaged flac": (patched(FLAC, len(FLAC) // 2, b"\xaa\x55\xaa"), "damaged"),

@@ -47,7 +47,7 @@ class Mp3Frames:
 
 def find_frames(file: bytes) -> Mp3Frames | str:
     """The frames of a file, each of which follows the one before; else what keeps its length from being known."""
-    start = _skip_tags(file)
+    start = skip_tags(file)
     if not file.startswith(b"\xff", start):
         return Mp3Frames(start=0, end=len(file))  # no frame: the decoder says what it is
     header = _find_header(file, start)
@@ -100,7 +100,7 @@ def _measure_frame(second: int, third: int) -> int:
     )
 
 
-def _skip_tags(file: bytes) -> int:
+def skip_tags(file: bytes) -> int:
     """Where the first frame begins: after tags of ID3v2, and after zeros that fill them up."""
     start = 0
     while file.startswith(b"ID3", start) and len(file) >= start + _TAG_SIZE:

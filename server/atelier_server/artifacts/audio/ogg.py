@@ -19,11 +19,15 @@ _CHECKSUM = 22
 _LACED = 255
 """A segment of this length does not end its packet."""
 _LAST = 4  # flag
+_NONE = -1  # position of a page on which no packet ends
 _VORBIS_HEADERS = 3
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _ONES = 0xFFFFFFFF
 _CODECS = (b"\x01vorbis", b"OpusHead")
 """Beginnings of the first page's body."""
+_OPUS, _INPUT_RATE, _RATE = b"OpusHead", 12, struct.Struct("<I")
+"""Where the first packet of Opus says its rate before it was encoded; 0 leaves it open. Source: RFC 7845, 5.1."""
+_OPUS_RATES = range(8000, 48001)
 _MANY_STREAMS = "has more than one stream: send one"
 
 
@@ -53,9 +57,11 @@ def find_fault(file: bytes) -> str:
 
     Readers of Ogg files leave out pages that are damaged or missing, and streams after the first.
     """
-    start, serial, number = 0, 0, 0
+    start, serial, number, reached = 0, 0, 0, 0
     while start + _HEADER.size <= len(file):
-        _, _, flags, _, found_serial, found_number, _, count = _HEADER.unpack_from(file, start)
+        _, _, flags, granule, found_serial, found_number, _, count = _HEADER.unpack_from(
+            file, start
+        )
         body = start + _HEADER.size + count
         end = body + sum(file[start + _HEADER.size : body])
         if end > len(file):
@@ -66,10 +72,27 @@ def find_fault(file: bytes) -> str:
                 return "has neither Vorbis nor Opus in it"
         if fault := _find_page_fault(file[start:end], serial, number):
             return fault
+        if granule < reached and (granule != _NONE or flags & _LAST):
+            return f"is damaged: page {number} ends before the one before it"
+        reached = max(reached, granule)
         if flags & _LAST:
             return _MANY_STREAMS if file.startswith(_MAGIC, end) else ""
         start, number = end, number + 1
     return "is truncated: it ends before its samples do"
+
+
+def state_rate(file: bytes) -> bytes:
+    """The whole file; Opus that leaves its rate open says 48 kHz, its own rate, in it: libsndfile takes 8 kHz."""
+    first = next(_read_pages(file))
+    if not first.body.startswith(_OPUS) or len(first.body) < _INPUT_RATE + _RATE.size:
+        return file
+    if _RATE.unpack_from(first.body, _INPUT_RATE)[0] in _OPUS_RATES:
+        return file
+    body = bytearray(first.body)
+    _RATE.pack_into(body, _INPUT_RATE, _OPUS_RATES[-1])
+    _, _, _, _, serial, number, _, count = _HEADER.unpack_from(file)
+    rest = file[_HEADER.size + count + len(body) :]
+    return _write_page(replace(first, body=bytes(body)), serial, number) + rest
 
 
 def _find_page_fault(page: bytes, serial: int, number: int) -> str:

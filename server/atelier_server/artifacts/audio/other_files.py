@@ -16,6 +16,12 @@ _OTHERS = (
     (0, b"\x1aE\xdf\xa3", "Matroska or WebM"),
     (0, b"\x30\x26\xb2\x75", "WMA"),
     (0, b"#!AMR", "AMR"),
+    (0, b"\x0bw", "AC-3"),
+    (0, b"\xff\xf1", "AAC"),
+    (0, b"\xff\xf9", "AAC"),
+    (0, b"\xff\xfc", "MPEG layer II"),
+    (0, b"\xff\xfd", "MPEG layer II"),
+    (0, b"RIFX", "RIFX"),
     (0, b"MThd", "MIDI"),
 )
 

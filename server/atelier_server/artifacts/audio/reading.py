@@ -15,7 +15,7 @@ import soundfile
 
 from atelier_engines.decoding.header import UndecodableError
 from atelier_engines.media import Samples
-from atelier_server.artifacts.audio import mp3, ogg
+from atelier_server.artifacts.audio import flac, mp3, ogg
 from atelier_server.artifacts.audio.blocks import BLOCK_SAMPLES, Floats
 from atelier_server.artifacts.audio.checks import is_clipped
 from atelier_server.artifacts.audio.other_files import KNOWN, describe_other
@@ -36,7 +36,10 @@ _MEDIA_TYPES = {"WAV": "audio/wav", "FLAC": "audio/flac", "OGG": "audio/ogg", "M
 _SILENCE = 1e-4  # -80 dB, below which audio that an engine makes is a failure, too
 _LOWERED = 10 ** (-1 / 20)
 _MP3_SYNC = 0xE0  # the upper three bits of the second byte; the first has all
+_LAYER, _LAYER_3 = 0x06, 0x02  # of the second byte
 _UNKNOWN_LENGTH = 2**62
+_LARGEST = 2.0**32
+"""More than any scale of samples: floats in another byte order, or damaged, are as large."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +88,31 @@ def read_header(data: bytes) -> AudioHeader:
             raise UndecodableError("the audio file is silent: no sample is above -80 dB")
         if (high - low).max() < _SILENCE:
             raise UndecodableError("the audio file is silent: all of its samples have one value")
+        _check_signature(file, data)
         return AudioHeader(
             samples=samples,
             sample_rate=file.samplerate,
             channels=file.channels,
             container=file.format.removesuffix("EX"),
             subtype=file.subtype,
+        )
+
+
+def _check_signature(file: soundfile.SoundFile, data: bytes) -> None:
+    """Return if a FLAC file has the samples that it was written with.
+
+    Raises:
+        UndecodableError: it has others: some are damaged, or its header states fewer than it has.
+    """
+    if file.format != "FLAC":
+        return
+    signature = flac.read_signature(data[mp3.skip_tags(data) :])
+    if signature is None:
+        return
+    file.seek(0)
+    if flac.sign(file) != signature:
+        raise UndecodableError(
+            "the FLAC file is damaged: its samples are not those of its MD5 signature"
         )
 
 
@@ -127,7 +149,11 @@ def _open(data: bytes) -> Generator[soundfile.SoundFile]:
         raise UndecodableError(describe_other(data))
     if fault := _find_fault(data, container):
         raise UndecodableError(f"the {container} file {fault}")
-    if container == "MP3" and isinstance(frames := mp3.find_frames(data), mp3.Mp3Frames):
+    if container == "OGG":
+        data = ogg.state_rate(data)
+    elif container == "FLAC":
+        data = data[mp3.skip_tags(data) :]
+    elif container == "MP3" and isinstance(frames := mp3.find_frames(data), mp3.Mp3Frames):
         data = mp3.cut_out(data, frames)
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
@@ -171,6 +197,11 @@ def _iterate_blocks(file: soundfile.SoundFile) -> Iterator[Floats]:
         samples += len(block)
         if not np.isfinite(block).all():
             raise UndecodableError("the audio file has samples that are no numbers")
+        if max(block.max(), -block.min()) > _LARGEST:
+            raise UndecodableError(
+                f"the audio file has samples of {np.abs(block).max():.1g}, where full scale is 1: it is damaged, or "
+                "its floats are written in another byte order"
+            )
         yield block
     if samples != file.frames:
         raise UndecodableError(
@@ -185,8 +216,10 @@ def _detect_container(data: bytes) -> str | None:
         return "FLAC"
     if data[:4] == b"OggS":
         return "OGG"
+    if data[:3] == b"ID3":
+        return "FLAC" if data.startswith(b"fLaC", mp3.skip_tags(data)) else "MP3"
     is_frame = data[:1] == b"\xff" and len(data) > 1 and data[1] & _MP3_SYNC == _MP3_SYNC
-    return "MP3" if data[:3] == b"ID3" or is_frame else None
+    return "MP3" if is_frame and data[1] & _LAYER == _LAYER_3 else None
 
 
 def _find_fault(data: bytes, container: str) -> str:
