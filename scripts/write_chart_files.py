@@ -21,8 +21,10 @@ CHART = Path(__file__).parent.parent / "helm" / "atelier"
 Schema = dict[str, Any]
 SET_BY_CHART = frozenset(
     {
+        "role",
         "listen",
         "http",
+        "scaler_listen",
         "metrics",
         "health_listen",
         "tls",
@@ -105,6 +107,13 @@ DEFINITIONS: Mapping[str, Schema] = {
         },
     },
 }
+SECTIONS_OF_POOLS = (
+    *("image", "environment", "environmentFromSecrets", "sharedMemory", "scratch", "prepare"),
+    *("gpu", "resources", "runtimeClassName", "priorityClassName", "nodeSelector", "tolerations"),
+    *("affinity", "topologySpreadConstraints", "podLabels", "podAnnotations", "extraVolumes"),
+    *("extraVolumeMounts", "probes", "podDisruptionBudget", "autoscaling", "rollout"),
+)
+"""Values that a pool may have for itself, as templates/_pools.tpl merges them; of `persistence` two parts."""
 TYPES: Mapping[type, str] = {
     bool: "boolean",
     int: "integer",
@@ -192,7 +201,7 @@ def _row(value: Value) -> str:
 
 def write_schema(values: Sequence[Value]) -> str:
     """values.schema.json, which rejects unknown keys everywhere."""
-    definitions = {**DEFINITIONS, **_settings_definitions()}
+    definitions = {**DEFINITIONS, "pools": _pools_schema(), **_settings_definitions()}
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Values of the chart atelier",
@@ -204,6 +213,26 @@ def write_schema(values: Sequence[Value]) -> str:
         "type": "object",
     }
     return json.dumps(schema, indent=1) + "\n"
+
+
+def _pools_schema() -> Schema:
+    """What each pool may have: values of its own, and those at the top for itself."""
+    kept = {
+        name: {"$ref": f"#/properties/persistence/properties/{name}"}
+        for name in ("models", "cache")
+    }
+    pool: Schema = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "engines": {"type": "array", "items": {"type": "string", "minLength": 1}},
+            "replicas": {"type": "integer", "minimum": 0},
+            "persistence": {"type": "object", "additionalProperties": False, "properties": kept},
+            **{name: {"$ref": f"#/properties/{name}"} for name in SECTIONS_OF_POOLS},
+        },
+    }
+    names: Schema = {"pattern": "^[a-z]([a-z0-9-]{0,22}[a-z0-9])?$", "not": {"const": "gateway"}}
+    return {"type": "object", "propertyNames": names, "additionalProperties": pool}
 
 
 def _section_schema(values: Sequence[Value]) -> Schema:

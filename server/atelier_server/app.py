@@ -220,6 +220,8 @@ async def _stop_tasks(tasks: list[asyncio.Task[None]]) -> None:
 
 async def _stop_engines(supervised: Mapping[EngineSupervisor, asyncio.Task[None]]) -> None:
     """Stop the engines; one whose start does not end is abandoned: its thread may load a model for minutes."""
+    if not supervised:  # a gateway has none
+        return
     for task in supervised.values():
         task.cancel()
     _, abandoned = await asyncio.wait(supervised.values(), timeout=_GRACE_SECONDS)

@@ -63,9 +63,18 @@ class Release:
         return container
 
     @property
+    def configurations(self) -> Mapping[str, str]:
+        """Configuration files by the names of their objects."""
+        return {
+            item["metadata"]["name"]: item["data"]["atelier.yaml"]
+            for item in self.objects
+            if item["kind"] == "ConfigMap" and "atelier.yaml" in item["data"]
+        }
+
+    @property
     def configuration(self) -> str:
-        """The server's configuration file."""
-        text: str = self.find("ConfigMap", "-config")["data"]["atelier.yaml"]
+        """The configuration file of the one server."""
+        (text,) = self.configurations.values()
         return text
 
 

@@ -32,18 +32,32 @@ class Pod:
     """Variables of the machine, in addition to those of the container."""
     ports: dict[int, int] = field(default_factory=dict)
     """The port here of each port of the container."""
+    workload: tuple[str, str] = ("StatefulSet", "")
+    """Kind of what makes it, and the end of its name."""
     process: subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:
         """Make what is mounted."""
-        for port in self.release.container["ports"]:
+        for port in self.container["ports"]:
             self.ports[port["containerPort"]] = free_port()
-        volumes = {volume["name"]: volume for volume in self.release.pod["volumes"]}
-        for mount in self.release.container["volumeMounts"]:
+        volumes = {volume["name"]: volume for volume in self.spec["volumes"]}
+        for mount in self.container["volumeMounts"]:
             folder = self.path(mount["mountPath"])
             folder.mkdir(parents=True)
             for name, content in self._read_files(volumes[mount["name"]]).items():
                 (folder / name).write_bytes(content)
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """Its specification."""
+        spec: Mapping[str, Any] = self.release.find(*self.workload)["spec"]["template"]["spec"]
+        return spec
+
+    @property
+    def container(self) -> Mapping[str, Any]:
+        """Its container, which serves."""
+        container: Mapping[str, Any] = self.spec["containers"][0]
+        return container
 
     def path(self, inside: str) -> Path:
         """Where a path of the container lies."""
@@ -62,7 +76,7 @@ class Pod:
     def start(self) -> None:
         """Start the server's container."""
         with self.log.open("ab") as log:
-            command = self._translate(self.release.container["command"])
+            command = self._translate(self.container["command"])
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
 
     def prepare(self) -> None:
@@ -71,14 +85,21 @@ class Pod:
         Raises:
             CalledProcessError: one of them fails.
         """
-        for container in self.release.pod.get("initContainers", []):
-            subprocess.run(
-                self._translate(container["command"]), check=True, capture_output=True, text=True
-            )
+        for container in self.spec.get("initContainers", []):
+            self.run(container)
+
+    def run(self, container: Mapping[str, Any]) -> None:
+        """Run a container to its end, with the mounts of this pod.
+
+        Raises:
+            CalledProcessError: it fails.
+        """
+        command = self._translate(container["command"])
+        subprocess.run(command, check=True, capture_output=True, text=True)
 
     def probe(self, kind: str) -> bool:
         """Whether the probe (startupProbe, livenessProbe, readinessProbe) succeeds now."""
-        probe = self.release.container[kind]
+        probe = self.container[kind]
         target = f"127.0.0.1:{self.ports[probe['grpc']['port']]}"
         with grpc.insecure_channel(target) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
@@ -109,9 +130,9 @@ class Pod:
         """End it as a kubelet does: preStop, SIGTERM, and SIGKILL after the grace period; returns the exit status."""
         assert self.process is not None
         began = time.monotonic()
-        time.sleep(self.release.container["lifecycle"]["preStop"]["sleep"]["seconds"])
+        time.sleep(self.container["lifecycle"]["preStop"]["sleep"]["seconds"])
         self.process.terminate()
-        grace = self.release.pod["terminationGracePeriodSeconds"]
+        grace = self.spec["terminationGracePeriodSeconds"]
         try:
             return self.process.wait(grace - (time.monotonic() - began))
         finally:
@@ -135,16 +156,16 @@ class Pod:
 
     def _translate(self, command: Sequence[str]) -> Sequence[str | Path]:
         """The command with paths and variables of this machine."""
-        assert command[0] == "atelier"
         given = {
             variable["name"]: variable["value"]
-            for variable in self.release.container["env"]
+            for variable in self.container["env"]
             if "value" in variable
         }
         variables = {**given, "HOME": str(self.path(given["HOME"])), **self.environment}
         settings = [f"{name}={value}" for name, value in variables.items()]
-        words = [self._move(word) for word in command[1:]]
-        return ["/usr/bin/env", *settings, ATELIER, *words]
+        search = f"PATH={ATELIER.parent}:/usr/bin:/bin"
+        words = [self._move(word) for word in command]
+        return ["/usr/bin/env", *settings, search, *words]
 
     def _read_files(self, volume: Mapping[str, Any]) -> Mapping[str, bytes]:
         """What a volume has in the beginning."""
@@ -159,7 +180,7 @@ class Pod:
 
     def _move(self, text: str) -> str:
         """The text with paths below `root`, and ports of this machine."""
-        paths = "|".join(mount["mountPath"] for mount in self.release.container["volumeMounts"])
+        paths = "|".join(mount["mountPath"] for mount in self.container["volumeMounts"])
         text = re.sub(
             rf"(?<![\w./])({paths})(?=[/\s]|$)", lambda found: str(self.path(found[0])), text
         )

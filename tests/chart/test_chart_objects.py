@@ -14,6 +14,7 @@ import yaml
 
 from tests.chart.charts import EXAMPLES, OPEN, Helm, merge, needs_helm, read_example
 from tests.chart.test_chart_options import EVERYTHING, ISSUED
+from tests.chart.test_chart_pools import POOLED, SCALED
 from tests.conftest import ROOT
 
 pytestmark = needs_helm
@@ -35,6 +36,8 @@ CASES: Mapping[str, Mapping[str, Any]] = {
     "defaults": OPEN,
     "everything": EVERYTHING,
     "issued": ISSUED,
+    "pooled": POOLED,
+    "scaled": SCALED,
     "stopped": merge(OPEN, {"running": False, "persistence": {"data": {"enabled": False}}}),
     **{name: read_example(name) for name in EXAMPLES},
 }
@@ -46,7 +49,7 @@ CASES: Mapping[str, Mapping[str, Any]] = {
         (case, version)
         for case, values in CASES.items()
         for version in VERSIONS
-        if version >= "1.34" or values is not ISSUED  # it has dynamic resource allocation
+        if version >= "1.34" or values not in (ISSUED, SCALED)  # dynamic resource allocation
     ],
 )
 def test_objects_are_valid_in_each_version_of_kubernetes(
@@ -59,7 +62,12 @@ def test_objects_are_valid_in_each_version_of_kubernetes(
     assert list(filter(None, helm.find_errors(objects, version))) == []
 
 
-EXTENSIONS = {"cert-manager.io/v1", "gateway.networking.k8s.io/v1", "monitoring.coreos.com/v1"}
+EXTENSIONS = {
+    "cert-manager.io/v1",
+    "gateway.networking.k8s.io/v1",
+    "keda.sh/v1alpha1",
+    "monitoring.coreos.com/v1",
+}
 
 
 def read_definitions() -> Mapping[tuple[str, str], Mapping[str, Any]]:
@@ -101,7 +109,7 @@ def definitions() -> Mapping[tuple[str, str], Mapping[str, Any]]:
 def test_objects_of_extensions_are_valid(
     helm: Helm, definitions: Mapping[tuple[str, str], Mapping[str, Any]], case: str
 ) -> None:
-    """By the definitions that cert-manager, Gateway API and the Prometheus operator install."""
+    """By the definitions that cert-manager, Gateway API, KEDA and the Prometheus operator install."""
     for item in helm.render(CASES[case]).objects:
         if item["apiVersion"] in EXTENSIONS:
             schema = definitions[item["apiVersion"], item["kind"]]

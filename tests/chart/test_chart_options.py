@@ -18,6 +18,7 @@ from tests.chart.charts import (
     needs_helm,
     put,
 )
+from tests.chart.test_chart_pools import POOLED, SCALED
 
 pytestmark = needs_helm
 
@@ -62,6 +63,14 @@ ISSUED = merge(
     },
 )
 OTHERS: Mapping[str, object] = {
+    "pools": {"another": {}},
+    "gateway.image.digest": f"sha256:{'1' * 64}",
+    "gateway.resources": {"limits": {"memory": "9Gi"}},
+    "gateway.topologySpreadConstraints": [{"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
+    "autoscaling.type": "keda",
+    "autoscaling.keda.trigger": "prometheus",
+    "autoscaling.keda.fallbackReplicas": 2,
+    "networkPolicy.scalerReaders": [],
     "commonLabels": {"team": "media"},
     "commonAnnotations": {"team": "media"},
     "image.digest": f"sha256:{'0' * 64}",
@@ -149,7 +158,7 @@ LEAVES = [path for path, _ in find_leaves(DEFAULTS) if path not in SILENT]
 @pytest.fixture(scope="module")
 def bases(helm: Helm) -> Sequence[tuple[Mapping[str, Any], Release]]:
     """Values from which one is changed, and what they render."""
-    return [(base, helm.render(base)) for base in (EVERYTHING, ISSUED, OPEN)]
+    return [(base, helm.render(base)) for base in (EVERYTHING, ISSUED, OPEN, POOLED, SCALED)]
 
 
 @pytest.mark.parametrize("path", LEAVES)
@@ -278,7 +287,13 @@ def test_the_device_is_a_limit_of_the_container(helm: Helm, resource: str) -> No
 def test_the_pod_is_as_restricted_as_it_can_be(helm: Helm) -> None:
     """What the Pod Security Standard `restricted` asks for, in the server's pod and in that of the test."""
     release = helm.render(merge(EVERYTHING, {"tests": {"enabled": True}}))
-    pods: Sequence[Mapping[str, Any]] = [release.pod, release.find("Pod")["spec"]]
+    pods: list[Mapping[str, Any]] = [release.pod, release.find("Pod")["spec"]]
+    pods += [
+        item["spec"]["template"]["spec"]
+        for item in helm.render(POOLED).objects
+        if item["kind"] in {"Deployment", "Job"}
+    ]
+    assert len(pods) == 6
     for pod in pods:
         assert pod["securityContext"]["runAsNonRoot"]
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}

@@ -21,12 +21,17 @@ from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import State
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier_server.config.load import load
+from tests.artifacts.bucket_server import BucketServer
 from tests.certificates import Authority
 from tests.chart.charts import EXAMPLES, OPEN, Helm, merge, needs_helm, read_example
 from tests.chart.pods import Pod
-from tests.conftest import ATELIER
-from tests.server.calls import image_request, on_acceptance
+from tests.chart.test_chart_pools import POOLED
+from tests.conftest import ATELIER, START_SECONDS
+from tests.postgres_server import PostgresServer, postgres_server
+from tests.server.calls import eventually, image_request, on_acceptance
 from tests.server.conftest import install_odd
+
+__all__ = ["postgres_server"]
 
 pytestmark = needs_helm
 
@@ -80,13 +85,16 @@ def call_http(pod: Pod, authority: Authority, headers: Mapping[str, str]) -> int
 def test_the_server_loads_what_examples_configure(helm: Helm, tmp_path: Path, name: str) -> None:
     """By its own loader, with the keys of services from the environment."""
     path = tmp_path / "atelier.yaml"
-    path.write_text(helm.render(read_example(name)).configuration)
-    names = ("FAL_KEY", "S3_KEY_ID", "S3_SECRET")
+    names = ("FAL_KEY", "DSN", "S3_KEY_ID", "S3_SECRET")
     (tmp_path / ".env").write_text("".join(f"{name}=a-key-of-a-test\n" for name in names))
-    settings = load(path)
-    assert settings.drain_seconds == 300
-    assert settings.tls is not None
-    assert set(settings.engines) == set(read_example(name)["config"]["engines"])
+    run: set[str] = set()
+    for text in helm.render(read_example(name)).configurations.values():
+        path.write_text(text)
+        settings = load(path)
+        assert settings.drain_seconds == 300
+        assert settings.tls is not None
+        run |= set(settings.engines)
+    assert run == set(read_example(name)["config"]["engines"])
 
 
 def test_probes_tell_a_server_that_loads_from_one_that_is_dead(
@@ -177,3 +185,42 @@ async def test_a_pod_with_tls_and_keys_serves_callers_and_probes(
     assert statuses == [401, 200]
     written = yaml.safe_load(pod.path("/etc/atelier/config/atelier.yaml").read_text())
     assert Path(written["data_dir"]).is_relative_to(pod.root)
+
+
+async def test_gateways_hand_over_what_workers_of_a_pool_make(
+    run_pod: RunPod, postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    """With a real database and a real bucket: a Job prepares, the worker waits for it, and callers get images.
+
+    A worker without the key of another pool's service starts; a gateway needs neither. Each drains when it is ended.
+    """
+    bucket = BucketServer(tmp_path / "buckets")
+    bucket.start()
+    keys = {
+        "DSN": postgres_server.make_database(),
+        "S3_KEY_ID": str(bucket.settings["access_key_id"]),
+        "S3_SECRET": str(bucket.settings["secret_access_key"]),
+    }
+    named = {"access_key_id": "${S3_KEY_ID}", "secret_access_key": "${S3_SECRET}"}
+    values = merge(POOLED, {"config": {"artifacts": {**bucket.settings, **named}}})
+    values["drain"] = {"preStopSeconds": 1}
+    try:
+        worker = run_pod(values, workload=("Deployment", "-local"), environment=keys)
+        worker.run(worker.release.find("Job")["spec"]["template"]["spec"]["containers"][0])
+        worker.prepare()
+        worker.start()
+        gateway = run_pod(values, workload=("Deployment", "-gateway"), environment=keys)
+        gateway.start()
+        gateway.wait("readinessProbe")
+        worker.wait("readinessProbe")
+        assert gateway.run_test().returncode == 0
+        async with aio.insecure_channel(gateway.address) as channel:
+            stub: Any = GenerationServiceStub(channel)
+            request = image_request(engine="sketch")
+            await eventually(lambda: worker.probe("livenessProbe"))
+            answer = await stub.Generate(request, timeout=START_SECONDS)
+        assert answer.generation.state == State.STATE_SUCCEEDED
+        ends = [asyncio.to_thread(pod.terminate) for pod in (worker, gateway)]
+        assert await asyncio.gather(*ends) == [0, 0]
+    finally:
+        bucket.stop()

@@ -18,7 +18,27 @@
 {{- define "atelier.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "atelier.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/component: server
+app.kubernetes.io/component: {{ .component | default "server" }}
+{{- with .pool }}
+atelier.dev/pool: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* Labels of the pods that answer calls. */}}
+{{- define "atelier.frontLabels" -}}
+{{- include "atelier.selectorLabels" (dict "Values" .Values "Chart" .Chart "Release" .Release "component" (ternary "gateway" "server" (not (empty .Values.pools)))) -}}
+{{- end -}}
+
+{{/* Labels of everything of the release. */}}
+{{- define "atelier.releaseLabels" -}}
+app.kubernetes.io/name: {{ include "atelier.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{/* Name of what runs these pods. */}}
+{{- define "atelier.workloadName" -}}
+{{- $suffix := .pool | default (ternary "gateway" "" (eq (.component | default "server") "gateway")) -}}
+{{- include "atelier.fullname" . -}}{{- with $suffix -}}-{{ . }}{{- end -}}
 {{- end -}}
 
 {{/* Name, namespace, labels and annotations of an object. Call with (dict "root" $ "name" … "labels" … "annotations" …). */}}
@@ -58,7 +78,7 @@ annotations:
 {{- define "atelier.dnsNames" -}}
 {{- $name := include "atelier.fullname" . -}}
 {{- $names := list -}}
-{{- range $service := list $name (printf "%s-pods" $name) -}}
+{{- range $service := list $name (printf "%s-pods" $name) (printf "%s-scaler" $name) -}}
 {{- $names = concat $names (list $service (printf "%s.%s" $service $.Release.Namespace) (printf "%s.%s.svc" $service $.Release.Namespace) (printf "%s.%s.svc.cluster.local" $service $.Release.Namespace)) -}}
 {{- end -}}
 {{- concat $names .Values.tls.certManager.dnsNames | uniq | toYaml -}}

@@ -32,17 +32,22 @@
 - name: {{ .name }}
   {{- if .values.enabled }}
   persistentVolumeClaim:
-    claimName: {{ default (printf "%s-%s" (include "atelier.fullname" .root) .name) .values.existingClaim }}
+    claimName: {{ default (include "atelier.claimName" .) .values.existingClaim }}
   {{- else }}
   emptyDir:
     sizeLimit: {{ .values.size }}
   {{- end }}
 {{- end -}}
 
+{{/* Compiled networks are for one kind of device, so each pool has its own; weights are for all. */}}
+{{- define "atelier.claimName" -}}
+{{- if and .root.pool (eq .name "cache") -}}{{ include "atelier.workloadName" .root }}-cache{{- else -}}{{ include "atelier.fullname" .root }}-{{ .name }}{{- end -}}
+{{- end -}}
+
 {{- define "atelier.volumes" -}}
 - name: config
   configMap:
-    name: {{ include "atelier.fullname" . }}-config
+    name: {{ include "atelier.workloadName" . }}-config
 {{- if .Values.files }}
 - name: files
   configMap:
@@ -121,6 +126,28 @@ envFrom:
 {{- toYaml $resources -}}
 {{- end -}}
 
+{{/* What the pod is told of what it prepares: changes with the image and the configuration. */}}
+{{- define "atelier.prepared" -}}
+prepare-{{ list (include "atelier.image" .) (include "atelier.config" .) .Values.prepare | toJson | sha256sum | trunc 8 }}
+{{- end -}}
+
+{{/* The file that the Job leaves when it is done. */}}
+{{- define "atelier.preparedFile" -}}
+{{ ternary "/home/atelier/.cache" "/models" .Values.persistence.cache.enabled }}/.{{ include "atelier.prepared" . }}
+{{- end -}}
+
+{{/* Commands that prepare the start, as lines of a shell. */}}
+{{- define "atelier.preparationScript" -}}
+{{- $options := "--config /etc/atelier/config/atelier.yaml" -}}
+set -eu
+{{- if .Values.prepare.pullModels }}
+atelier models pull {{ $options }}
+{{- end }}
+{{- if .Values.prepare.build }}
+atelier build {{ $options }}
+{{- end }}
+{{- end -}}
+
 {{/* A container that prepares the start. Call with (dict "root" $ "name" … "command" (list …)). */}}
 {{- define "atelier.preparation" -}}
 - name: {{ .name }}
@@ -151,9 +178,14 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 command: [atelier, serve, --config, /etc/atelier/config/atelier.yaml]
 {{ include "atelier.environment" . }}
 ports:
+  {{- if ne (.component | default "server") "worker" }}
   - {name: grpc, containerPort: 50051, protocol: TCP}
   {{- if .Values.http.enabled }}
   - {name: http, containerPort: 8080, protocol: TCP}
+  {{- end }}
+  {{- end }}
+  {{- if and (eq (.component | default "server") "gateway") (include "atelier.servesScaler" .root) }}
+  - {name: scaler, containerPort: 50053, protocol: TCP}
   {{- end }}
   - {name: health, containerPort: 50052, protocol: TCP}
   - {name: metrics, containerPort: 9464, protocol: TCP}
@@ -216,19 +248,50 @@ topologySpreadConstraints:
 {{- if .Values.gpu.dra.enabled }}
 resourceClaims:
   - name: gpu
-    resourceClaimTemplateName: {{ include "atelier.fullname" . }}-gpu
+    resourceClaimTemplateName: {{ include "atelier.workloadName" . }}-gpu
 {{- end }}
-{{- if or .Values.prepare.pullModels .Values.prepare.build }}
-initContainers:
-  {{- if .Values.prepare.pullModels }}
-  {{- include "atelier.preparation" (dict "root" . "name" "pull-models" "command" (list "atelier" "models" "pull" "--config" "/etc/atelier/config/atelier.yaml")) | nindent 2 }}
-  {{- end }}
-  {{- if .Values.prepare.build }}
-  {{- include "atelier.preparation" (dict "root" . "name" "build" "command" (list "atelier" "build" "--config" "/etc/atelier/config/atelier.yaml")) | nindent 2 }}
-  {{- end }}
-{{- end }}
+{{- if eq (.component | default "server") "prepare" }}
+restartPolicy: OnFailure
+containers:
+  {{- $script := printf "%s\ntouch %s" (include "atelier.preparationScript" .) (include "atelier.preparedFile" .) }}
+  {{- include "atelier.preparation" (dict "root" . "name" "prepare" "command" (list "sh" "-c" $script)) | nindent 2 }}
+{{- else }}
+{{- include "atelier.initContainers" . }}
 containers:
   - {{- include "atelier.container" . | nindent 4 }}
+{{- end }}
 volumes:
   {{- include "atelier.volumes" . | nindent 2 }}
+{{- end -}}
+
+{{- define "atelier.initContainers" -}}
+{{- $config := list "--config" "/etc/atelier/config/atelier.yaml" -}}
+{{- if or .Values.prepare.pullModels .Values.prepare.build }}
+initContainers:
+  {{- if and .pool .Values.prepare.job.enabled }}
+  {{- $wait := printf "n=0\nuntil [ -e %s ] || [ $n -ge %d ]; do sleep 5; n=$((n + 5)); done\n[ ! -e %s ] || exit 0" (include "atelier.preparedFile" .) (int .Values.prepare.job.waitSeconds) (include "atelier.preparedFile" .) }}
+  {{- include "atelier.preparation" (dict "root" . "name" "wait-for-preparation" "command" (list "sh" "-c" (printf "%s\n%s" $wait (include "atelier.preparationScript" .)))) | nindent 2 }}
+  {{- else }}
+  {{- if .Values.prepare.pullModels }}
+  {{- include "atelier.preparation" (dict "root" . "name" "pull-models" "command" (concat (list "atelier" "models" "pull") $config)) | nindent 2 }}
+  {{- end }}
+  {{- if .Values.prepare.build }}
+  {{- include "atelier.preparation" (dict "root" . "name" "build" "command" (concat (list "atelier" "build") $config)) | nindent 2 }}
+  {{- end }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "atelier.podMetadata" -}}
+labels:
+  {{- include "atelier.selectorLabels" . | nindent 2 }}
+  {{- with merge (dict) .Values.podLabels .Values.commonLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+annotations:
+  checksum/config: {{ include "atelier.config" . | sha256sum }}
+  checksum/files: {{ toJson .Values.files | sha256sum }}
+  {{- with merge (dict) .Values.podAnnotations .Values.commonAnnotations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end -}}

@@ -15,22 +15,10 @@
 {{- end -}}
 {{- end -}}
 {{- include "atelier.validateAccess" . -}}
-{{- if and .Values.prepare.build (not .Values.persistence.cache.enabled) -}}
-{{- fail "prepare.build: needs persistence.cache.enabled, or what was compiled is lost with the pod" -}}
-{{- end -}}
-{{- if and .Values.prepare.pullModels (not .Values.persistence.models.enabled) -}}
-{{- fail "prepare.pullModels: needs persistence.models.enabled, or what was downloaded is lost with the pod" -}}
-{{- end -}}
-{{- if and .Values.prepare.pullModels .Values.persistence.models.readOnly -}}
-{{- fail "prepare.pullModels: persistence.models.readOnly allows no downloads; set one of them to false" -}}
-{{- end -}}
-{{- if and .Values.gpu.dra.enabled (gt (int .Values.gpu.count) 0) -}}
-{{- fail "gpu: set either count or dra.enabled, not both: each would allocate a device" -}}
-{{- end -}}
-{{- range $name, $_ := merge (dict) (.Values.resources.limits | default dict) (.Values.resources.requests | default dict) -}}
-{{- if contains "/" $name -}}
-{{- fail (printf "resources: %s is set by gpu.resource and gpu.count" $name) -}}
-{{- end -}}
+{{- if .Values.pools -}}
+{{- include "atelier.validatePools" . -}}
+{{- else -}}
+{{- include "atelier.validatePod" (dict "Values" .Values "path" "") -}}
 {{- end -}}
 {{- if and .Values.monitoring.serviceMonitor.enabled .Values.monitoring.podMonitor.enabled -}}
 {{- fail "monitoring: enable serviceMonitor or podMonitor, not both: every metric would be counted twice" -}}
@@ -98,6 +86,96 @@
 {{- else if kindIs "slice" .value -}}
 {{- range $index, $value := .value -}}
 {{- include "atelier.validateSecrets" (dict "value" $value "path" (printf "%s[%d]" $.path $index) "inside" $.inside) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What one kind of pods has. Call with (dict "Values" … "path" "pools.NAME." …). */}}
+{{- define "atelier.validatePod" -}}
+{{- if and .Values.prepare.build (not .Values.persistence.cache.enabled) -}}
+{{- fail (printf "%sprepare.build: needs persistence.cache.enabled, or what was compiled is lost with the pod" .path) -}}
+{{- end -}}
+{{- if and .Values.prepare.pullModels (not .Values.persistence.models.enabled) -}}
+{{- fail (printf "%sprepare.pullModels: needs persistence.models.enabled, or what was downloaded is lost with the pod" .path) -}}
+{{- end -}}
+{{- if and .Values.prepare.pullModels .Values.persistence.models.readOnly -}}
+{{- fail (printf "%sprepare.pullModels: persistence.models.readOnly allows no downloads; set one of them to false" .path) -}}
+{{- end -}}
+{{- if and .Values.gpu.dra.enabled (gt (int .Values.gpu.count) 0) -}}
+{{- fail (printf "%sgpu: set either count or dra.enabled, not both: each would allocate a device" .path) -}}
+{{- end -}}
+{{- range $name, $_ := merge (dict) (.Values.resources.limits | default dict) (.Values.resources.requests | default dict) -}}
+{{- if contains "/" $name -}}
+{{- fail (printf "%sresources: %s is set by gpu.resource and gpu.count" $.path $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Gateways and workers meet in a database and a bucket, and every engine has workers. */}}
+{{- define "atelier.validatePools" -}}
+{{- if ne (dig "store" "type" "sqlite" .Values.config) "postgres" -}}
+{{- fail "pools: gateways and workers meet in a database; set config.store.type: postgres and config.store.dsn: ${NAME}, with environment.NAME from an existing secret" -}}
+{{- end -}}
+{{- if ne (dig "artifacts" "type" "directory" .Values.config) "s3" -}}
+{{- fail "pools: workers and gateways share a bucket; set config.artifacts.type: s3 and config.artifacts.bucket" -}}
+{{- end -}}
+{{- if not .Values.config.engines -}}
+{{- fail "config.engines: name the engines that the pools run" -}}
+{{- end -}}
+{{- $scaling := .Values.gateway.autoscaling -}}
+{{- if and $scaling.enabled (lt (int $scaling.maxReplicas) (int $scaling.minReplicas)) -}}
+{{- fail (printf "gateway.autoscaling.maxReplicas: %d is less than minReplicas = %d" (int $scaling.maxReplicas) (int $scaling.minReplicas)) -}}
+{{- end -}}
+{{- $run := list -}}
+{{- range $name, $pool := .Values.pools -}}
+{{- $engines := $pool.engines | default (keys $.Values.config.engines) -}}
+{{- range $engines -}}
+{{- if not (hasKey $.Values.config.engines .) -}}
+{{- fail (printf "pools.%s.engines: %q is not in config.engines; there are %s" $name . (keys $.Values.config.engines | sortAlpha | join ", ")) -}}
+{{- end -}}
+{{- end -}}
+{{- $run = concat $run $engines -}}
+{{- $values := include "atelier.poolValues" (dict "root" $ "name" $name) | fromYaml -}}
+{{- include "atelier.validatePod" (dict "Values" $values "path" (printf "pools.%s." $name)) -}}
+{{- include "atelier.validatePool" (dict "root" $ "Values" $values "name" $name "pool" $pool) -}}
+{{- end -}}
+{{- range $engine := keys .Values.config.engines | sortAlpha -}}
+{{- if not (has $engine $run) -}}
+{{- fail (printf "config.engines.%s: no pool runs it; add it to the engines of one, or remove it" $engine) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "atelier.validatePool" -}}
+{{- $scaling := .Values.autoscaling -}}
+{{- if gt (add (len (include "atelier.fullname" .root)) (len .name)) 44 -}}
+{{- fail (printf "pools.%s: with %s before it its objects have names of more than 63 letters; set a shorter fullnameOverride, or rename the pool" .name (include "atelier.fullname" .root)) -}}
+{{- end -}}
+{{- if ne .Values.persistence.models.enabled .root.Values.persistence.models.enabled -}}
+{{- fail (printf "pools.%s.persistence.models.enabled: weights are in one place for all pools; set persistence.models.enabled" .name) -}}
+{{- end -}}
+{{- if and (ne $scaling.type "none") (lt (int $scaling.maxReplicas) (int $scaling.minReplicas)) -}}
+{{- fail (printf "pools.%s.autoscaling.maxReplicas: %d is less than minReplicas = %d" .name (int $scaling.maxReplicas) (int $scaling.minReplicas)) -}}
+{{- end -}}
+{{- if and (ne $scaling.type "none") (hasKey .pool "replicas") -}}
+{{- fail (printf "pools.%s.replicas: the autoscaler sets the number; remove replicas, or set autoscaling.type: none" .name) -}}
+{{- end -}}
+{{- if and (eq $scaling.type "keda") (eq $scaling.keda.trigger "prometheus") (not $scaling.keda.prometheusAddress) -}}
+{{- fail (printf "pools.%s.autoscaling.keda.prometheusAddress: name the Prometheus that has the metrics" .name) -}}
+{{- end -}}
+{{- if and (eq $scaling.type "keda") (eq $scaling.keda.trigger "external") (eq .root.Values.tls.clientCertificates "required") (not .root.Values.autoscaling.keda.clientCertificateSecret) -}}
+{{- fail "autoscaling.keda.clientCertificateSecret: tls.clientCertificates asks KEDA for a certificate, too; name the secret that has it" -}}
+{{- end -}}
+{{- if and (eq (int .Values.rollout.maxSurge) 0) (eq (int .Values.rollout.maxUnavailable) 0) -}}
+{{- fail (printf "pools.%s.rollout: maxSurge and maxUnavailable are both 0, so nothing could ever change" .name) -}}
+{{- end -}}
+{{- $most := ternary (int $scaling.maxReplicas) (int (ternary .pool.replicas 1 (hasKey .pool "replicas"))) (ne $scaling.type "none") -}}
+{{- range $kind := list "models" "cache" -}}
+{{- with index $.Values.persistence $kind -}}
+{{- $shared := or (gt $most 1) (and (eq $kind "models") (gt (len $.root.Values.pools) 1)) (and $.Values.prepare.job.enabled (or $.Values.prepare.build $.Values.prepare.pullModels)) -}}
+{{- if and .enabled (not .existingClaim) $shared (not (or (has "ReadWriteMany" .accessModes) (has "ReadOnlyMany" .accessModes))) -}}
+{{- fail (printf "pools.%s.persistence.%s.accessModes: several pods use the volume, so it must be ReadWriteMany; or set enabled: false, and each pod has its own" $.name $kind) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
