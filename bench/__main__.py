@@ -37,6 +37,7 @@ from bench import (
     soak,
     start,
     throughput,
+    tracing,
 )
 from bench.figures import Figure
 
@@ -48,6 +49,7 @@ MEASUREMENTS: Mapping[str, Callable[[], Awaitable[list[Figure]]]] = {
     "fan_out": fan_out.measure,
     "artifacts": artifacts.measure,
     "authentication": authentication.measure,
+    "tracing": tracing.measure,
     "http_port": http_port.measure,
     "output_files": output_files.measure,
     "cancel": cancel.measure,

@@ -76,10 +76,12 @@ async def start_service(
     checkout: Path | None = None,
     data_dir: Path | None = None,
     more: Mapping[str, object] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[ServiceProcess]:
     """`atelier serve` with these engines; of another checkout, it runs in that one's `.venv`.
 
-    The data directory is a new one, unless there is one to serve. `more` are further settings.
+    The data directory is a new one, unless there is one to serve. `more` are further settings, `environment` further
+    variables.
     """
     atelier = Path(sys.executable).with_name("atelier")
     if checkout is not None:
@@ -100,8 +102,9 @@ async def start_service(
         }
         config.write_text(yaml.safe_dump(settings), encoding="utf-8")
         start = time.perf_counter()
+        variables = [f"{name}={value}" for name, value in (environment or {}).items()]
         process = await asyncio.create_subprocess_exec(
-            *_WITH_BYTECODE, atelier, "serve", "--config", config, stderr=DEVNULL
+            *_WITH_BYTECODE, *variables, atelier, "serve", "--config", config, stderr=DEVNULL
         )
         async with stop_at_exit(process):
             await _wait_serving(process, address, list(engines))

@@ -219,6 +219,20 @@ ENGINES = Dashboard(
         ],
         [
             Panel(
+                "Workers",
+                "short",
+                {"{{engine}} {{state}}": latest("atelier_workers", "engine, state", "max")},
+                "With gateways and workers. gone: one died less than a day ago.",
+            ),
+            Panel(
+                "Seconds of work of all servers",
+                "s",
+                {"{{engine}}": latest("atelier_shared_backlog_seconds", "engine", "max")},
+                "As one slot would need; what pools of workers are scaled by.",
+            ),
+        ],
+        [
+            Panel(
                 "Steps",
                 "ops",
                 {"{{engine}} {{model}}": rate("atelier_steps_total", "engine, model")},

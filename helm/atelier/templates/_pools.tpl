@@ -27,8 +27,8 @@
 
 {{/* Whether a pool is scaled by KEDA that asks the gateways; empty if not. */}}
 {{- define "atelier.servesScaler" -}}
-{{- range $name, $_ := .Values.pools -}}
-{{- $values := include "atelier.poolValues" (dict "root" $ "name" $name) | fromYaml -}}
-{{- if and (eq $values.autoscaling.type "keda") (eq $values.autoscaling.keda.trigger "external") -}}yes{{- end -}}
+{{- $top := .Values.autoscaling -}}
+{{- range $pool := .Values.pools -}}
+{{- if and (eq (dig "autoscaling" "type" $top.type $pool) "keda") (eq (dig "autoscaling" "keda" "trigger" $top.keda.trigger $pool) "external") -}}yes{{- end -}}
 {{- end -}}
 {{- end -}}

@@ -7,7 +7,6 @@ import time
 from google.protobuf.duration_pb2 import Duration
 
 from atelier.v1 import generation_pb2 as pb
-from atelier_server.execution.work_summary import find_claim_trace
 from atelier_server.metrics import STAGE_SECONDS, histogram
 from atelier_server.store.protocol import Claim
 from atelier_server.tracing.exporter import find_exemplar
@@ -55,7 +54,7 @@ class StageTimer:
     def record_timings(self, engine: str, claim: Claim) -> list[pb.Timing]:
         """End the current stage; the time of each, in the order first entered. Also updates the metrics."""
         self.enter("")
-        exemplar = find_exemplar(find_claim_trace(claim))
+        exemplar = find_exemplar(claim.metadata.trace_context, claim.generation.id)
         for stage, seconds in self._seconds.items():
             histogram(STAGE_SECONDS, engine, stage).observe(seconds, exemplar)
         return [

@@ -9,7 +9,7 @@ from atelier_engines.event import Step
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_server.metrics import BATCH_SIZE, MEMORY_BYTES, OUTPUTS, STEPS, counter, histogram
 from atelier_server.store.protocol import Claim
-from atelier_server.tracing.trace_context import Trace, find_trace
+from atelier_server.tracing.trace_context import find_trace
 
 
 def describe_claim(claim: Claim) -> Mapping[str, object]:
@@ -20,13 +20,8 @@ def describe_claim(claim: Claim) -> Mapping[str, object]:
         "tenant": claim.metadata.tenant,
         "engine": claim.generation.engine,
         "attempt": claim.attempt,
-        "trace": find_claim_trace(claim).text,
+        "trace": find_trace(claim.metadata.trace_context, claim.generation.id).text,
     }
-
-
-def find_claim_trace(claim: Claim) -> Trace:
-    """The trace of the generation."""
-    return find_trace(claim.metadata.trace_context, claim.generation.id)
 
 
 def describe_end(

@@ -26,7 +26,6 @@ from atelier_server.metrics import (
 from atelier_server.store.priorities import is_batch
 from atelier_server.store.protocol import ENDED, Event
 from atelier_server.tracing.exporter import find_exemplar
-from atelier_server.tracing.trace_context import find_trace
 
 
 class GenerationMeter:
@@ -44,7 +43,7 @@ class GenerationMeter:
         """Note priority and trace of a generation that is about to be accepted; if it is not, `forget` it."""
         if batch:
             self._batch.add(generation_id)
-        exemplar = find_exemplar(find_trace(trace_context, generation_id))
+        exemplar = find_exemplar(trace_context, generation_id)
         if exemplar is not None:
             self._exemplars[generation_id] = exemplar
 

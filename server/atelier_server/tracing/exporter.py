@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from atelier_server.errors import MissingPackageError
 from atelier_server.tracing.spans import Span
-from atelier_server.tracing.trace_context import Trace
+from atelier_server.tracing.trace_context import Trace, find_trace
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -35,12 +35,13 @@ def find_exporter() -> Exporter | None:
     return _active[-1] if _active else None
 
 
-def find_exemplar(trace: Trace) -> dict[str, str] | None:
-    """The label that leads from a measurement to its trace; None if nobody records that trace."""
+def find_exemplar(trace_context: Mapping[str, str], generation_id: str) -> dict[str, str] | None:
+    """The label that leads from a measurement to the trace of the generation; None if nobody records it."""
     exporter = find_exporter()
-    if exporter is None or not exporter.is_sampled(trace):
+    if exporter is None:
         return None
-    return {"trace_id": trace.text}
+    trace = find_trace(trace_context, generation_id)
+    return {"trace_id": trace.text} if exporter.is_sampled(trace) else None
 
 
 @contextmanager

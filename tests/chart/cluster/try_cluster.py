@@ -149,11 +149,11 @@ def read_example(name: str) -> Values:
     return values
 
 
-def make_pod(cluster: Cluster, name: str, **changes: object) -> dict[str, Any]:
-    """A pod as the StatefulSet of the release would make it."""
-    found = json.loads(
-        cluster.kubectl("get", "statefulset", "media-atelier", "-o", "json", "-n", NAMESPACE)
-    )
+def make_pod(
+    cluster: Cluster, name: str, workload: str = "statefulset/media-atelier", **changes: object
+) -> dict[str, Any]:
+    """A pod as the workload of the release would make it."""
+    found = json.loads(cluster.kubectl("get", workload, "-o", "json", "-n", NAMESPACE))
     template = found["spec"]["template"]
     metadata = {"name": name, "namespace": NAMESPACE, "labels": template["metadata"]["labels"]}
     return {
@@ -201,7 +201,55 @@ def try_releases(cluster: Cluster) -> None:
     say(f"install of remote-only: {', '.join(route.split())}")
     helm.uninstall("media")
     delete_claims(cluster)
+    try_pools(cluster, helm)
     try_scheduling(cluster, helm)
+
+
+def try_pools(cluster: Cluster, helm: Any) -> None:  # noqa: ANN401 - a handle of Helm's library
+    """Install gateways and pools; each kind of pods is admitted, and those of a pool go where its devices are."""
+    for kind, name, more in (
+        ("PriorityClass", "inference", {"apiVersion": "scheduling.k8s.io/v1", "value": 1000}),
+        ("RuntimeClass", "nvidia", {"apiVersion": "node.k8s.io/v1", "handler": "nvidia"}),
+    ):
+        cluster.kubectl(
+            "create", "-f", "-", given={"kind": kind, "metadata": {"name": name}, **more}
+        )
+    values = read_example("cluster-autoscaled")
+    helm.install(CHART, "media", values)
+    kinds = "deployment,job,horizontalpodautoscaler,scaledobject,triggerauthentication,pdb"
+    made = cluster.kubectl("get", kinds, "-o", "name", "-n", NAMESPACE).split()
+    say(f"install of cluster-autoscaled: {', '.join(made)}")
+    workloads = [one for one in made if one.startswith(("deployment.apps", "job.batch"))]
+    for number, workload in enumerate(workloads):
+        pod = make_pod(cluster, f"pod{number}", workload)
+        pod["spec"].setdefault("restartPolicy", "Never")
+        cluster.kubectl("create", "--dry-run=server", "-f", "-", given=pod)
+    say(f"Pod Security `restricted` admits the pods of all {len(workloads)}")
+    product = values["pools"]["xl"]["nodeSelector"]
+    add_node(cluster, "plain-gpu", {"nvidia.com/gpu": "8"})
+    add_node(cluster, "wanted-gpu", {"nvidia.com/gpu": "1"}, product)
+    for name in ("one", "two"):
+        pod = make_pod(cluster, name, "deployment/media-atelier-xl")
+        volumes = [each for each in pod["spec"]["volumes"] if "persistentVolumeClaim" not in each]
+        claims = [each for each in pod["spec"]["volumes"] if "persistentVolumeClaim" in each]
+        pod["spec"]["volumes"] = [
+            *volumes,
+            *({"name": each["name"], "emptyDir": {}} for each in claims),
+        ]
+        cluster.kubectl("create", "-f", "-", given=pod)
+        wait_scheduled(cluster, name)
+        node, reason = find_place(cluster, name)
+        say(f"worker {name} of the pool xl: {f'on the node {node}' if node else reason[:100]}")
+    helm.upgrade(CHART, "media", {**values, "image": {"tag": "0.2.0-gpu"}})
+    jobs = cluster.kubectl("get", "job", "-o", "name", "-n", NAMESPACE).split()
+    say(f"upgrade with another image: Jobs {', '.join(jobs)}")
+    helm.rollback("media", version=1)
+    helm.uninstall("media")
+    for name in ("one", "two"):
+        cluster.kubectl("delete", "pod", name, "--force", "-n", NAMESPACE)
+    for name in ("plain-gpu", "wanted-gpu"):
+        cluster.kubectl("delete", "node", name)
+    delete_claims(cluster)
 
 
 def delete_claims(cluster: Cluster) -> None:
@@ -251,9 +299,12 @@ def try_scheduling(cluster: Cluster, helm: Any) -> None:  # noqa: ANN401 - a han
     helm.uninstall("media")
 
 
-def add_node(cluster: Cluster, name: str, offers: Mapping[str, str]) -> None:
+def add_node(
+    cluster: Cluster, name: str, offers: Mapping[str, str], labels: Mapping[str, str] | None = None
+) -> None:
     """A node that is ready and offers these devices."""
-    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
+    metadata = {"name": name, "labels": dict(labels or {})}
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": metadata}
     cluster.kubectl("create", "-f", "-", given=node)
     capacity = {"cpu": "16", "memory": "64Gi", "pods": "10", "ephemeral-storage": "100Gi", **offers}
     ready = [{"type": "Ready", "status": "True", "reason": "Test", "message": ""}]

@@ -28,7 +28,7 @@ from atelier_server.rpc.interceptors.chain import Call, Context
 from atelier_server.rpc.interceptors.errors import find_code
 from atelier_server.tracing.exporter import find_exemplar, find_exporter
 from atelier_server.tracing.spans import Span, Value, find_generation_span_id
-from atelier_server.tracing.trace_context import Trace, find_trace
+from atelier_server.tracing.trace_context import find_trace
 
 _log = logging.getLogger(__name__)
 
@@ -60,11 +60,12 @@ class CallObserver:
         counter(GRPC_HANDLED, call.service, call.method, code.name).inc()
         if isinstance(error, ServiceError) and not isinstance(error, GenerationFailedError):
             counter(REJECTIONS, error.reason).inc()
-        exporter, trace = find_exporter(), _find_trace(call)
-        exemplar = None if exporter is None or trace is None else find_exemplar(trace)
+        generation, exemplar = call.accepted.generation_id, None
+        if generation or call.trace_context:  # else it belongs to no trace
+            exemplar = find_exemplar(call.trace_context, generation)
         _measure(call, code, seconds, exemplar)
-        if exporter is not None and trace is not None:
-            exporter.export([_build_span(call, trace, code, seconds)])
+        if exemplar is not None and (exporter := find_exporter()) is not None:
+            exporter.export([_build_span(call, code, seconds)])
         _log.debug("call_finished", extra={"code": code.name, "seconds": round(seconds, 6)})
 
 
@@ -79,17 +80,10 @@ def _measure(
     histogram(CALL_RECEIVED_BYTES, *labels).observe(call.request.received_bytes)
 
 
-def _find_trace(call: Call) -> Trace | None:
-    """The trace that a call belongs to, of its caller or of its generation; None if it has neither."""
+def _build_span(call: Call, code: grpc.StatusCode, seconds: float) -> Span:
+    """The span of a call that has just ended, in the trace of its caller or of its generation."""
     generation = call.accepted.generation_id
-    if not generation and not call.trace_context:
-        return None
-    return find_trace(call.trace_context, generation)
-
-
-def _build_span(call: Call, trace: Trace, code: grpc.StatusCode, seconds: float) -> Span:
-    """The span of a call that has just ended."""
-    generation = call.accepted.generation_id
+    trace = find_trace(call.trace_context, generation)
     whole = find_generation_span_id(generation) if generation else 0
     ended = current_timestamp().ToNanoseconds()
     attributes: dict[str, Value] = {
