@@ -24,6 +24,9 @@ def export_attempt(attempt: Attempt) -> None:
     exporter = find_exporter()
     if exporter is None:
         return
+    metadata, generation_id = attempt.claim.metadata, attempt.generation.id
+    if not exporter.is_sampled(find_trace(metadata.trace_context, generation_id)):
+        return
     try:
         exporter.export(_AttemptSpans(attempt).build())
     except Exception:  # noqa: BLE001 (the work is done, and the worker goes on)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from atelier_server.errors import MissingPackageError
@@ -13,6 +14,9 @@ from atelier_server.tracing.trace_context import Trace, find_trace
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.trace import SpanContext
+
+
+_DECISIONS = 4096  # about traces, that are remembered
 
 
 class Exporter(Protocol):
@@ -80,6 +84,8 @@ class _SdkExporter:
             resource = resource.merge(Resource({"service.name": "atelier"}))
         self._provider = TracerProvider(resource=resource)
         self._processor = BatchSpanProcessor(OTLPSpanExporter())
+        # Asked several times for each generation, most of which are not recorded.
+        self._decide = lru_cache(maxsize=_DECISIONS)(self._ask_sampler)
 
     def export(self, spans: Iterable[Span]) -> None:
         """See Exporter.export."""
@@ -93,6 +99,9 @@ class _SdkExporter:
 
     def is_sampled(self, trace: Trace) -> bool:
         """See Exporter.is_sampled."""
+        return self._decide(trace)
+
+    def _ask_sampler(self, trace: Trace) -> bool:
         from opentelemetry.trace import NonRecordingSpan, set_span_in_context  # noqa: PLC0415 (an extra)
 
         context = None
