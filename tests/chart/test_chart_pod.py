@@ -8,6 +8,7 @@ import ssl
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,20 @@ import yaml
 from grpc import aio
 
 from atelier.v1 import generation_service_pb2 as pb
+from atelier.v1.engine_pb2 import EngineState
 from atelier.v1.generation_pb2 import State
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier_server.config.load import load
+from atelier_server.rpc.externalscaler import externalscaler_pb2 as keda
 from tests.artifacts.bucket_server import BucketServer
 from tests.certificates import Authority
 from tests.chart.charts import EXAMPLES, OPEN, Helm, merge, needs_helm, read_example
 from tests.chart.pods import Pod
 from tests.chart.test_chart_pools import POOLED
-from tests.conftest import ATELIER, START_SECONDS
+from tests.conftest import ATELIER
 from tests.postgres_server import PostgresServer, postgres_server
-from tests.server.calls import eventually, image_request, on_acceptance
+from tests.resilience.follower import wait_until
+from tests.server.calls import image_request, on_acceptance
 from tests.server.conftest import install_odd
 
 __all__ = ["postgres_server"]
@@ -187,6 +191,13 @@ async def test_a_pod_with_tls_and_keys_serves_callers_and_probes(
     assert Path(written["data_dir"]).is_relative_to(pod.root)
 
 
+async def has_ready(stub: Any, engine: str) -> bool:  # noqa: ANN401 - a stub for asyncio
+    """Whether the gateway knows a worker whose engine of that name is ready; it looks once a second."""
+    answer = await stub.GetCapabilities(pb.GetCapabilitiesRequest())
+    ready = EngineState.ENGINE_STATE_READY
+    return any(each.name == engine and each.state == ready for each in answer.engines)
+
+
 async def test_gateways_hand_over_what_workers_of_a_pool_make(
     run_pod: RunPod, postgres_server: PostgresServer, tmp_path: Path
 ) -> None:
@@ -204,6 +215,7 @@ async def test_gateways_hand_over_what_workers_of_a_pool_make(
     named = {"access_key_id": "${S3_KEY_ID}", "secret_access_key": "${S3_SECRET}"}
     values = merge(POOLED, {"config": {"artifacts": {**bucket.settings, **named}}})
     values["drain"] = {"preStopSeconds": 1}
+    values["pools"]["local"]["autoscaling"] = {"type": "keda", "targetSeconds": 30}
     try:
         worker = run_pod(values, workload=("Deployment", "-local"), environment=keys)
         worker.run(worker.release.find("Job")["spec"]["template"]["spec"]["containers"][0])
@@ -214,11 +226,20 @@ async def test_gateways_hand_over_what_workers_of_a_pool_make(
         gateway.wait("readinessProbe")
         worker.wait("readinessProbe")
         assert gateway.run_test().returncode == 0
+        trigger = worker.release.find("ScaledObject")["spec"]["triggers"][0]["metadata"]
+        port = int(trigger.pop("scalerAddress").rpartition(":")[2])
+        async with aio.insecure_channel(f"localhost:{gateway.ports[port]}") as channel:
+            ask: Any = channel.unary_unary(
+                "/externalscaler.ExternalScaler/GetMetricSpec",
+                request_serializer=keda.ScaledObjectRef.SerializeToString,
+                response_deserializer=keda.GetMetricSpecResponse.FromString,
+            )
+            answer = await ask(keda.ScaledObjectRef(name="local", scaler_metadata=trigger))
+        assert [spec.target_size for spec in answer.metric_specs] == [30]
         async with aio.insecure_channel(gateway.address) as channel:
             stub: Any = GenerationServiceStub(channel)
-            request = image_request(engine="sketch")
-            await eventually(lambda: worker.probe("livenessProbe"))
-            answer = await stub.Generate(request, timeout=START_SECONDS)
+            await wait_until(partial(has_ready, stub, "sketch"))
+            answer = await stub.Generate(image_request(engine="sketch"))
         assert answer.generation.state == State.STATE_SUCCEEDED
         ends = [asyncio.to_thread(pod.terminate) for pod in (worker, gateway)]
         assert await asyncio.gather(*ends) == [0, 0]
