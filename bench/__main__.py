@@ -32,10 +32,12 @@ from bench import (
     overhead,
     peers,
     pipeline,
+    postgres_growth,
     queue_growth,
     report,
     soak,
     start,
+    stores,
     throughput,
     tracing,
 )
@@ -44,6 +46,7 @@ from bench.figures import Figure
 MEASUREMENTS: Mapping[str, Callable[[], Awaitable[list[Figure]]]] = {
     "overhead": overhead.measure,
     "throughput": throughput.measure,
+    "stores": stores.measure,
     "floor": floor.measure,
     "first_event": first_event.measure,
     "fan_out": fan_out.measure,
@@ -63,10 +66,11 @@ MEASUREMENTS: Mapping[str, Callable[[], Awaitable[list[Figure]]]] = {
     "cancel_latency": cancel_latency.measure,
     "peers": peers.measure,
     "queue_growth": queue_growth.measure,
+    "postgres_growth": postgres_growth.measure,
     "expiry": expiry.measure,
     "soak": soak.measure,
 }
-_LONG = ("peers", "queue_growth", "expiry", "soak")
+_LONG = ("peers", "queue_growth", "postgres_growth", "expiry", "soak")
 """Measured only when named."""
 
 

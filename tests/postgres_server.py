@@ -28,6 +28,8 @@ class PostgresServer:
     """The server, and where it keeps its data."""
 
     directory: Path
+    durable: bool = False
+    """Whether it waits for the disk, as by default."""
     port: int = field(default_factory=free_port)
     databases: int = 0
     programs: Path = field(init=False)
@@ -42,9 +44,10 @@ class PostgresServer:
         self.programs = self._find_programs()
         data = self.directory / "data"
         options = ("-U", "atelier", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8")
+        durability = "" if self.durable else " -c fsync=off"
         self._run("initdb", "-D", data, *options)
         self._settings = (
-            f"-c listen_addresses=127.0.0.1 -c port={self.port} -c max_connections=200 -c fsync=off"
+            f"-c listen_addresses=127.0.0.1 -c port={self.port} -c max_connections=200{durability}"
             f" -k {self.directory}"
         )
         self.come_back()

@@ -144,15 +144,22 @@ def test_no_statement_reads_more_rows_than_it_needs(tmp_path: Path) -> None:
         db.set_trace_callback(statements.append)
         _use_everything(db)
         db.set_trace_callback(None)
+        found = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        tables = {name for (name,) in found}
         for statement in statements:
             if statement.startswith("--"):  # of a trigger or a foreign key
                 continue
             plan = [detail for *_, detail in db.execute(f"EXPLAIN QUERY PLAN {statement}")]
-            assert not any(step.startswith(("SCAN", "USE TEMP")) for step in plan), (
+            assert not any(_reads_all(step, tables) for step in plan), (
                 statement,
                 plan,
             )
     assert len(statements) > 30
+
+
+def _reads_all(step: str, tables: set[str]) -> bool:
+    """Whether a step of a plan reads a whole table, or sorts; what a subquery has found may be read in full."""
+    return step.startswith("USE TEMP") or (step.startswith("SCAN") and step.split()[1] in tables)
 
 
 def _use_everything(db: sqlite3.Connection) -> None:

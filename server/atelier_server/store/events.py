@@ -167,6 +167,7 @@ class EventBus:
     def __init__(self) -> None:
         """Start without subscribers."""
         self._topics: dict[str, Topic] = {}
+        self._watching = 0
         self.observers: list[Callable[[Event], None]] = []
         """Called with every event but those of progress."""
 
@@ -183,6 +184,11 @@ class EventBus:
             for event in events:
                 topic.publish(event)
 
+    @property
+    def has_watchers(self) -> bool:
+        """Whether anybody follows every event of any generation."""
+        return self._watching > 0
+
     def is_watched(self, generation_id: str) -> bool:
         """Whether anybody follows every event of the generation."""
         topic = self._topics.get(generation_id)
@@ -193,11 +199,13 @@ class EventBus:
         """The generation's topic, kept inside the context; `watching` when the subscriber follows every event."""
         topic = self.open(generation_id)
         topic.watchers += watching
+        self._watching += watching
         WATCHERS.inc(watching)
         try:
             yield topic
         finally:
             topic.watchers -= watching
+            self._watching -= watching
             WATCHERS.dec(watching)
             self.close(generation_id)
 

@@ -103,7 +103,7 @@ def submit(
         event = rows.write(db, change)
     else:
         ahead = _count_ahead(db, submission, generation.id) if queued else 0
-        limiting = _count_limiting(db, submission) if queued else 0
+        limiting = queued if queued and _is_limited(db, submission) else 0
         change = records.accept(submission, queued=limiting, ahead=ahead, now=now)
         event = change.event
         if is_watched is not None and not (
@@ -153,7 +153,9 @@ def _run_again(
     change = records.run_again(
         rows.find(db, generation_id).record,
         submission,
-        queued=_count_limiting(db, submission),
+        queued=waiting.count(db, submission.generation.engine)
+        if _is_limited(db, submission)
+        else 0,
         ahead=_count_ahead(db, submission, generation_id),
         now=now,
     )
@@ -164,10 +166,10 @@ def _run_again(
     return change
 
 
-def _count_limiting(db: Connection, submission: Submission) -> int:
-    """How many wait of those that keep the submission out of a full queue."""
+def _is_limited(db: Connection, submission: Submission) -> bool:
+    """Whether a full queue keeps the submission out: its tenant has something there."""
     batch = is_batch(submission.generation)
-    return waiting.count(db, submission.generation.engine, submission.caller, batch=batch)
+    return waiting.has_waiting(db, submission.generation.engine, submission.caller, batch=batch)
 
 
 def _count_ahead(db: Connection, submission: Submission, generation_id: str) -> int:
@@ -196,11 +198,12 @@ def claim(
     *,
     begun: bool = False,
     limits: RunningLimits | None = None,
+    tells_positions: bool = True,
 ) -> Claimed | None:
     """Claim the next generation in the engine's queue; None when there is none, or that one may not start.
 
     With `begun`, and while the engine is paused, only those count that have a remote job. Else tenants at their limits
-    are passed over.
+    are passed over. Without `tells_positions` nobody is told of a new position: nobody watches anything.
     """
     full = running_limits.list_full(db, limits)
     first = waiting.find_next(
@@ -219,7 +222,8 @@ def claim(
     now = current_timestamp()
     change = records.claim(record, now)
     events = [rows.write(db, change)]
-    for position, generation_id in enumerate(shares.list_next(db, engine, waiting.EXACT_POSITIONS)):
+    following = shares.list_next(db, engine, waiting.EXACT_POSITIONS) if tells_positions else []
+    for position, generation_id in enumerate(following):
         if is_watched(generation_id):
             moved = Generation(id=generation_id, engine=engine, state=State.STATE_QUEUED)
             attempt = rows.find_attempt(db, generation_id)

@@ -55,9 +55,8 @@ def count_ahead(db: Connection, engine: str, joining: Joining) -> int:
     Exact below EXACT_POSITIONS, if nothing else comes; from there on an upper bound while one tenant waits alone, and
     an estimate by the shares of several.
     """
-    others = _list_others(db, engine, joining.tenant)
     place = _find_place(db, joining)
-    own = _find_standing(db, engine, joining.tenant)
+    own, others = _list_standings(db, engine, joining.tenant)
     served = own.served - place.share if joining.given_back else own.served
     limit = waiting.EXACT_POSITIONS
     heads = [(served, joining.tenant), *((other.served, other.tenant) for other in others[:limit])]
@@ -95,26 +94,21 @@ class _Standing:
         return min(self.waiting, max(0, math.ceil((start - self.served) / each)))
 
 
-def _list_others(db: Connection, engine: str, tenant: str) -> list[_Standing]:
-    """The other tenants that wait, next first."""
+def _list_standings(db: Connection, engine: str, tenant: str) -> tuple[_Standing, list[_Standing]]:
+    """What the tenant has in the queue, once one more has entered, and the other tenants that wait, next first."""
     found = db.execute(
-        "SELECT tenant, waiting, load, served FROM shares WHERE engine = ? AND waiting > 0 AND tenant <> ?"
-        " ORDER BY served, tenant LIMIT ?",
+        "SELECT tenant, waiting, load, served FROM (SELECT * FROM shares WHERE engine = ?1 AND waiting > 0"
+        " AND tenant <> ?2 ORDER BY served, tenant LIMIT ?3) AS others"
+        " UNION ALL SELECT tenant, waiting, load, served FROM shares WHERE tenant = ?2 AND engine = ?1",
         (engine, tenant, _MAX_TENANTS),
     )
-    return [_Standing(*fields) for fields in found]
-
-
-def _find_standing(db: Connection, engine: str, tenant: str) -> _Standing:
-    """What the tenant has in the queue, once one more has entered."""
-    found = db.execute(
-        "SELECT waiting, load, served FROM shares WHERE tenant = ? AND engine = ?", (tenant, engine)
-    ).fetchone()
-    standing = _Standing(tenant, *(found or (0, 0.0, 0.0)))
-    if standing.waiting:
-        return standing
+    standings = {each.tenant: each for each in (_Standing(*fields) for fields in found)}
+    own = standings.pop(tenant, _Standing(tenant, 0, 0.0, 0.0))
+    others = sorted(standings.values(), key=lambda each: (each.served, each.tenant))
+    if own.waiting:
+        return own, others
     now = db.execute("SELECT virtual_time FROM queues WHERE engine = ?", (engine,)).fetchone()
-    return standing if now is None else replace(standing, served=max(standing.served, now[0]))
+    return (own if now is None else replace(own, served=max(own.served, now[0]))), others
 
 
 def _find_place(db: Connection, joining: Joining) -> Place:

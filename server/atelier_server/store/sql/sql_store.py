@@ -131,7 +131,15 @@ class SqlStore(SqlQueues):
         watched, limits = self._events.is_watched, self._limits
 
         def work(db: Connection) -> tuple[Claimed | None, bool]:
-            claimed = operations.claim(db, engine, watched, turn, begun=begun, limits=limits)
+            claimed = operations.claim(
+                db,
+                engine,
+                watched,
+                turn,
+                begun=begun,
+                limits=limits,
+                tells_positions=self._events.has_watchers,
+            )
             return claimed, claimed is None and waiting.count(db, engine) > 0
 
         def on_commit(outcome: tuple[Claimed | None, bool]) -> None:

@@ -66,27 +66,27 @@ def list_own(
     db: Connection, engine: str, tenant: str, limit: int, joining: Place | None = None
 ) -> list[Place]:
     """So many of the tenant in the engine's queue, in the order in which they are claimed; with one that joins it."""
+    oldest = oldest_first(db)
+    kinds = (
+        f"SELECT * FROM (SELECT id, batch, cost, weight, {oldest} AS age FROM generations WHERE {rows.WAITING}"
+        f" AND engine = ?1 AND caller = ?2 AND batch = {batch} ORDER BY {oldest} LIMIT ?3) AS kind{batch}"
+        for batch in (0, 1)
+    )
     found = db.execute(
-        "SELECT overtaken FROM shares WHERE tenant = ? AND engine = ?", (tenant, engine)
-    ).fetchone()
-    queues = [_list_kind(db, engine, tenant, limit, batch=batch) for batch in (False, True)]
+        "SELECT age, id, batch, cost, weight,"
+        " (SELECT overtaken FROM shares WHERE tenant = ?2 AND engine = ?1) AS overtaken"
+        f" FROM ({' UNION ALL '.join(kinds)}) AS own",
+        (engine, tenant, limit),
+    ).fetchall()
+    queues: tuple[list[Place], list[Place]] = ([], [])
+    for _, generation_id, batch, cost, weight, _ in sorted(found):
+        place = Place(generation_id=generation_id, batch=bool(batch), cost=cost, weight=weight)
+        queues[batch].append(place)
     if joining is not None:
         queues[joining.batch].append(joining)
         queues[joining.batch].sort(key=lambda place: place.generation_id)
-    return list(islice(_take_turns(*queues, overtaken=found[0] if found else 0.0), limit))
-
-
-def _list_kind(db: Connection, engine: str, tenant: str, limit: int, *, batch: bool) -> list[Place]:
-    statement = (
-        f"SELECT id, cost, weight FROM generations WHERE {_IN_QUEUE} AND caller = ? AND batch = ?"
-        f" ORDER BY {oldest_first(db)} LIMIT ?"
-    )
-    return [
-        Place(generation_id=generation_id, batch=batch, cost=cost, weight=weight)
-        for generation_id, cost, weight in db.execute(
-            statement, (engine, tenant, int(batch), limit)
-        )
-    ]
+    overtaken = found[0][-1] if found else None
+    return list(islice(_take_turns(*queues, overtaken=overtaken or 0.0), limit))
 
 
 def _take_turns(
@@ -117,19 +117,18 @@ def count(db: Connection, engine: str, caller: str = "", *, batch: bool = False)
     That is none without the priority BATCH, unless `batch` is said. So no tenant fills a queue for the others, nor its
     batch work for what else it does.
     """
-    if caller and not _has_waiting(db, engine, caller, batch=batch):
+    if caller and not has_waiting(db, engine, caller, batch=batch):
         return 0
     found = db.execute("SELECT waiting FROM queues WHERE engine = ?", (engine,)).fetchone()
     return found[0] if found else 0
 
 
-def _has_waiting(db: Connection, engine: str, caller: str, *, batch: bool) -> bool:
-    own = "SELECT waiting FROM shares WHERE tenant = ? AND engine = ?"
-    found = db.execute(own, (caller, engine)).fetchone()
-    if found is None or not found[0]:
-        return False
+def has_waiting(db: Connection, engine: str, caller: str, *, batch: bool) -> bool:
+    """Whether any of the caller wait for the engine; without the priority BATCH, unless `batch` is said."""
     if batch:
-        return True
+        own = "SELECT waiting FROM shares WHERE tenant = ? AND engine = ?"
+        found = db.execute(own, (caller, engine)).fetchone()
+        return found is not None and bool(found[0])
     interactive = (
         f"SELECT 1 FROM generations WHERE {_IN_QUEUE} AND caller = ? AND batch = 0 LIMIT 1"
     )
