@@ -41,6 +41,7 @@ PLAYGROUND := clients/playground
 PAGE := server/atelier_server/playground/index.html
 GO_TOOLS := .tools/bin/go-client .tools/bin/go-proxy
 GO_CLIENT := clients/go
+JAVA_CLIENT := clients/java
 RUST_CLIENT := clients/rust
 RUST_TARGET := .tools/rust
 # With their versions in the name, so that others are built when these change.
@@ -96,7 +97,7 @@ test-dist: install .tools/sdk/sbom/installed ## Build all distributions, and use
 	$(BIN)/pytest -m dist
 
 .PHONY: clients-test
-clients-test: install $(TYPESCRIPT)/dist/conformance.js .tools/bin/go-conformance $(RUST_TARGET)/debug/atelier-conformance ## Build the clients in other languages, and run the cases that all must meet
+clients-test: install $(TYPESCRIPT)/dist/conformance.js .tools/bin/go-conformance .tools/bin/java-conformance $(RUST_TARGET)/debug/atelier-conformance ## Build the clients in other languages, and run the cases that all must meet
 	$(BIN)/pytest -rs -m clients tests/clients
 
 .PHONY: lint
@@ -361,6 +362,25 @@ $(GO_PLUGINS):
 	else \
 		cd $(GO_CLIENT) && test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./... && go test ./... \
 			&& go build -trimpath -o $(abspath $@) ./internal/conformance; \
+	fi
+
+# Tests of this client are skipped without Maven and Java.
+.tools/bin/java-conformance: $(shell find $(JAVA_CLIENT) -path '*/atelier/v1' -prune -o -name target -prune -o -name generators -prune -o -type f -print) $(wildcard proto/atelier/v1/*.proto) | $(INSTALLED)
+	@platform=$$(uname -sm | sed -E 's/Linux /linux-/; s/Darwin /osx-/; s/arm64|aarch64/aarch_64/'); \
+	if ! command -v mvn >/dev/null || ! javac --release 17 -version >/dev/null 2>&1; then \
+		echo 'No Maven with a JDK from 17 here: the cases of the client in Java will be skipped'; \
+	elif ! mvn -q -B -f $(JAVA_CLIENT) -Dplatform=$$platform dependency:copy@generators; then \
+		echo 'The packages of the client in Java could not be fetched: its cases will be skipped'; \
+	else \
+		chmod +x $(JAVA_CLIENT)/generators/*; \
+		$(BIN)/buf generate --template $(JAVA_CLIENT)/buf.gen.yaml; \
+		mvn -q -B -f $(JAVA_CLIENT) package; \
+		cd $(JAVA_CLIENT)/target; \
+		javac -d examples -cp 'classes:dependency/*' ../examples/*.java; \
+		mkdir -p $(abspath $(@D)); \
+		printf '#!/bin/sh\nexec java -cp "%s/classes:%s/test-classes:%s/dependency/*" atelier.client.Conformance "$$@"\n' \
+			"$$PWD" "$$PWD" "$$PWD" > $(abspath $@); \
+		chmod +x $(abspath $@); \
 	fi
 
 # Tests of this client are skipped without Rust. --workspace everywhere, or shared crates are built twice.

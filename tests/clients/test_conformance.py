@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,10 +25,12 @@ CASES: list[dict[str, Any]] = yaml.safe_load(
 TYPESCRIPT = ROOT / "clients/typescript/dist/conformance.js"
 RUNNERS: dict[str, tuple[list[str], Path, list[str]]] = {
     "go": ([], ROOT / ".tools/bin/go-conformance", []),
+    "java": ([], ROOT / ".tools/bin/java-conformance", []),
     "rust": ([], ROOT / ".tools/rust/debug/atelier-conformance", []),
     "typescript": (["node"], TYPESCRIPT, []),
     "connect+json": (["node"], TYPESCRIPT, ["connect+json"]),
     "connect+proto": (["node"], TYPESCRIPT, ["connect+proto"]),
+    "curl": ([sys.executable], ROOT / "tests/clients/curl_runner.py", []),
     "grpc-web": (["node"], TYPESCRIPT, ["grpc-web"]),
 }
 """How to start each, its program, and what comes after the file of cases."""
