@@ -107,6 +107,18 @@ class PriorityConformance:
             *(1, 3, 12),
         ]
 
+    async def test_places_farther_off_leave_batch_work_out(self, store: Store) -> None:
+        """Hundreds that it overtakes are not said to be ahead of it."""
+        await accept(store, BATCH, 60)
+        await accept(store, INTERACTIVE, 20)
+        told = []
+        for kind in (INTERACTIVE, BATCH):
+            made = (await store.submit(of_priority(kind))).generation.id
+            watching = store.watch(made, 0)
+            told.append((await anext(watching)).queue_position)
+            await watching.aclose()
+        assert told == [20, 81]
+
     async def test_what_runs_again_keeps_its_priority(self, store: Store) -> None:
         """What is given back goes behind as before."""
         batch = (await store.submit(of_priority(BATCH))).generation.id

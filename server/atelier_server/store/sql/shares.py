@@ -52,8 +52,8 @@ def list_next(db: Connection, engine: str, limit: int) -> list[str]:
 def count_ahead(db: Connection, engine: str, joining: Joining) -> int:
     """How many will be claimed from the engine's queue before the one that joins it.
 
-    Exact below EXACT_POSITIONS, if nothing else comes; from there on an upper bound while one tenant waits alone, and
-    an estimate by the shares of several.
+    Exact below EXACT_POSITIONS, if nothing else comes. From there on an upper bound while one tenant waits alone, with
+    one priority; else an estimate by the shares of several, and without batch work ahead of what is interactive.
     """
     place = _find_place(db, joining)
     own, others = _list_standings(db, engine, joining.tenant)
@@ -65,8 +65,11 @@ def count_ahead(db: Connection, engine: str, joining: Joining) -> int:
     order = _merge(heads, queues, limit)
     if joining.generation_id in order:
         return order.index(joining.generation_id)
-    start = served + own.load
-    ahead = own.waiting + sum(other.count_before(start) for other in others)
+    before = own.waiting
+    if not joining.batch:
+        before = waiting.count_interactive(db, engine, joining.tenant, own.waiting)
+    start = served + (own.load * before / own.waiting if own.waiting else 0.0)
+    ahead = before + sum(other.count_before(start) for other in others)
     return max(limit, ahead)
 
 

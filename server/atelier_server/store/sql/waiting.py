@@ -15,6 +15,7 @@ from atelier_server.store.sql.database import Connection, oldest_first
 # ruff: noqa: S608 (only conditions of `rows`, the condition below and question marks are put into statements)
 EXACT_POSITIONS = 10
 """Positions in a queue less than this are exact, and change as the queue moves."""
+_MOST_COUNTED = 200  # of a queue, one by one
 _IN_QUEUE = f"{rows.WAITING} AND engine = ?"
 
 
@@ -121,6 +122,15 @@ def count(db: Connection, engine: str, caller: str = "", *, batch: bool = False)
         return 0
     found = db.execute("SELECT waiting FROM queues WHERE engine = ?", (engine,)).fetchone()
     return found[0] if found else 0
+
+
+def count_interactive(db: Connection, engine: str, tenant: str, waiting: int) -> int:
+    """How many of the tenant in the queue have not the priority BATCH; `waiting`, which is all, where they are many."""
+    found = db.execute(
+        f"SELECT id FROM generations WHERE {_IN_QUEUE} AND caller = ? AND batch = 0 LIMIT ?",
+        (engine, tenant, _MOST_COUNTED),
+    ).fetchall()
+    return len(found) if len(found) < _MOST_COUNTED else waiting
 
 
 def has_waiting(db: Connection, engine: str, caller: str, *, batch: bool) -> bool:
