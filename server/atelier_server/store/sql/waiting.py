@@ -15,7 +15,7 @@ from atelier_server.store.sql.database import Connection, oldest_first
 # ruff: noqa: S608 (only conditions of `rows`, the condition below and question marks are put into statements)
 EXACT_POSITIONS = 10
 """Positions in a queue less than this are exact, and change as the queue moves."""
-_MOST_COUNTED = 200  # of a queue, one by one
+_MOST_COUNTED = 100  # of a queue, one by one
 _IN_QUEUE = f"{rows.WAITING} AND engine = ?"
 
 
