@@ -191,6 +191,10 @@ def test_without_a_gpu_torch_runs_it_or_nothing_does(directory: Path) -> None:
     [
         ({"device": "cpu"}, "tensorrt_rtx runs on CUDA: set device to cuda:0"),
         ({"runtime": {"denoiser": "tensorrt_rtx", "autoencoder": "onnx"}}, "onnx on the CPU"),
+        (
+            {"runtime": {"denoiser": "tensorrt", "autoencoder": "tensorrt_rtx"}},
+            "tensorrt and tensorrt_rtx exclude each other",
+        ),
         ({"runtime": "torch", "compile_buckets": BUCKETS}, "or a runtime of TensorRT"),
     ],
 )
