@@ -67,6 +67,7 @@ def test_idle_connections_take_no_threads_and_end(server: RunningServer) -> None
     ("request_bytes", "status"),
     [
         (b"GET /healthz HTTP/1.0\r\n\r\n", b"HTTP/1.1 200 "),
+        (b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 200 "),  # made in a thread
         (b"GET /healthz?now HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 200 "),
         (b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HT", b"HTTP/1.1 200 "),
         (b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n", b"HTTP/1.1 405 "),
