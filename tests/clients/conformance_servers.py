@@ -115,6 +115,7 @@ async def run_events(servers: Servers) -> AsyncGenerator[dict[str, dict[str, str
         await plain.Generate(taken)
         proxy = await stack.enter_async_context(run_proxy(servers.plain.address))
         http_proxy = await stack.enter_async_context(run_proxy(servers.plain_http))
+        restarts: list[asyncio.Task[None]] = []
 
         async def cut() -> None:
             await _wait_until_running(plain, "cut")
@@ -123,7 +124,7 @@ async def run_events(servers: Servers) -> AsyncGenerator[dict[str, dict[str, str
 
         async def drain() -> None:
             await _wait_until_running(draining, "drain")
-            await asyncio.to_thread(servers.drain)
+            restarts.append(asyncio.create_task(asyncio.to_thread(servers.drain)))
 
         happening = [asyncio.create_task(cut()), asyncio.create_task(drain())]
         yield {**servers.told, "cut": _tell(proxy.address, http_proxy.address)}
@@ -131,6 +132,9 @@ async def run_events(servers: Servers) -> AsyncGenerator[dict[str, dict[str, str
             if not task.done():
                 task.cancel()
         await asyncio.gather(*happening, return_exceptions=True)
+        await asyncio.gather(
+            *restarts
+        )  # or a server would be left, where a runner has failed early
         await plain.ClearQueue(pb.ClearQueueRequest(engine="paused"))
 
 
