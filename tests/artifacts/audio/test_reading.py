@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import tracemalloc
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -50,6 +52,9 @@ FLAC = write("FLAC", "PCM_16")
 VORBIS = write("OGG", "VORBIS", seconds=5.0)
 OPUS = write("OGG", "OPUS", 48000, seconds=5.0)
 MP3 = write("MP3", "MPEG_LAYER_III")
+TAG = b"ID3\4\0\0\0\0\0\x10" + bytes(16)
+TAG_WITH_FOOTER = b"ID3\4\0\x10\0\0\0\x10" + bytes(16) + b"3DI\4\0\x10\0\0\0\x10"
+"""Source: ID3v2.4, 3.4."""
 
 
 def patched(data: bytes, at: int, new: bytes) -> bytes:
@@ -67,6 +72,11 @@ def with_nan() -> bytes:
     """A file of floats of which one is no number."""
     data = write("WAV", "FLOAT")
     return patched(data, data.index(b"data") + 80, struct.pack("<f", float("nan")))
+
+
+def stating(size: int) -> bytes:
+    """A WAV file whose header states so many bytes of samples."""
+    return patched(WAV, WAV.index(b"data") + 4, struct.pack("<I", size))
 
 
 def without_length() -> bytes:
@@ -168,13 +178,21 @@ READ: Mapping[str, tuple[bytes, AudioHeader]] = {
         ("flac of 24 bits", write("FLAC", "PCM_24"), 44100, 2),
         ("vorbis", write("OGG", "VORBIS"), 44100, 2),
         ("opus", write("OGG", "OPUS", 48000, 1), 48000, 1),
-        ("flac behind a tag", b"ID3\4\0\0\0\0\0\x10" + bytes(16) + FLAC, 44100, 2),
+        ("wav with chunks after", WAV + b"LIST\3\0\0\0abc\0_PMX\2\0\0\0ab", 44100, 2),
+        ("wav with an odd chunk after", WAV + b"LIST\3\0\0\0abcfact\0\0\0\0", 44100, 2),
+        ("wav with a tag after", WAV + b"TAG" + bytes(125), 44100, 2),
+        ("wav filled up", WAV + bytes(333), 44100, 2),
+        ("wav behind a tag", TAG + WAV, 44100, 2),
+        ("vorbis behind a tag", TAG + write("OGG", "VORBIS"), 44100, 2),
+        ("flac behind a tag", TAG + FLAC, 44100, 2),
+        ("flac behind a tag with a footer", TAG_WITH_FOOTER + FLAC, 44100, 2),
         ("flac of 8 bits", write("FLAC", "PCM_S8"), 44100, 2),
         ("flac without a signature", patched(FLAC, 26, bytes(16)), 44100, 2),
         ("opus without its rate", with_rate(0), 48000, 1),
         ("opus of a rate that is none", with_rate(4 * 10**9), 48000, 1),
         ("mp3", MP3, 44100, 2),
-        ("mp3 with a tag", b"ID3\4\0\0\0\0\0\x10" + bytes(16) + MP3, 44100, 2),
+        ("mp3 with a tag", TAG + MP3, 44100, 2),
+        ("mp3 with a tag with a footer", TAG_WITH_FOOTER + MP3, 44100, 2),
     )
 }
 
@@ -205,6 +223,7 @@ REFUSED: Mapping[str, tuple[bytes, str]] = {
     "floats of another byte order": (swapped(), "no numbers|another byte order"),
     "aac": (b"\xff\xf1" + bytes(64), "not WAV.*, but AAC"),
     "mp2": (b"\xff\xfd" + bytes(64), "not WAV.*, but MPEG layer II"),
+    "mp2 of MPEG 2": (b"\xff\xf5" + bytes(64), "not WAV.*, but MPEG layer II"),
     "flac whose header states fewer samples": (
         patched(FLAC, 22, struct.pack(">I", 1000)),
         "samples are not those of its MD5 signature",
@@ -217,7 +236,14 @@ REFUSED: Mapping[str, tuple[bytes, str]] = {
     "opus that ends before it ends": (ending_at(OPUS, 5000), "ends before the one before it"),
     "vorbis that ends nowhere": (ending_at(VORBIS, -1), "ends before the one before it"),
     "wav without samples": (WAV[:40], "truncated"),
-    "wav behind a tag": (b"ID3\4\0\0\0\0\0\x10" + bytes(16) + WAV, "WAV file with PCM_16"),
+    "wav whose header states fewer samples": (
+        stating(1000),
+        f"has {len(WAV) - 44 - 1000} bytes more than its header states: write it again",
+    ),
+    "wav whose header was not finished": (stating(0), "bytes more than its header states"),
+    "wav followed by what is no chunk": (WAV + b"\xde\xad\xbe\xef" * 9, "has 36 bytes more"),
+    "wav followed by half a chunk": (WAV + b"LIST\xff\0\0\0INFO", "has 12 bytes more"),
+    "two of flac": (FLAC * 2, "goes on after its end: send one file"),
     "damaged flac": (patched(FLAC, len(FLAC) // 2, b"\xaa\x55\xaa"), "damaged"),
     "damaged vorbis": (patched(VORBIS, len(VORBIS) // 2, bytes(99)), "damaged|truncated"),
     "vorbis with a bit changed": (
@@ -229,7 +255,10 @@ REFUSED: Mapping[str, tuple[bytes, str]] = {
     "opus without a page": (without_page(OPUS), "page 3 is missing"),
     "two of vorbis": (VORBIS * 2, "has more than one stream"),
     "two of opus": (OPUS * 2, "has more than one stream"),
-    "ogg with flac": (b"OggS" + bytes(22) + b"\1\5\x7fFLAC", "neither Vorbis nor Opus"),
+    "ogg with flac": (
+        b"OggS" + bytes(22) + b"\1\5\x7fFLAC",
+        "neither Vorbis nor Opus in it: write",
+    ),
     "two of mp3": (
         write("MP3", "MPEG_LAYER_III", seconds=3.0) * 2,
         "where its header says that it ends",
@@ -285,6 +314,33 @@ def test_whatever_bytes_come_are_read_or_refused() -> None:
             made = decode(bytes(broken), header)
             assert np.isfinite(made.array).all()
             assert np.abs(made.array).max() <= 1.0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"ID3\4\0\0\0\0\0\0" + bytes(2**18),
+        b"ID3\4\0\0\0\0\0\0" * 2**14,
+        WAV[:12] + b"junk\0\0\0\0" * 2**15,
+        WAV + b"junk\0\0\0\0" * 2**15,
+    ],
+    ids=["zeros", "tags", "chunks before", "chunks after"],
+)
+def test_many_small_parts_cost_little(data: bytes) -> None:
+    """A quarter of a megabyte is refused in few steps of the interpreter, which others would have to wait for."""
+    calls = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event.endswith("call")
+
+    sys.setprofile(count)
+    try:
+        with pytest.raises(UndecodableError):
+            read_header(data)
+    finally:
+        sys.setprofile(None)
+    assert calls < 10_000
 
 
 def test_a_long_file_is_inspected_in_little_memory() -> None:

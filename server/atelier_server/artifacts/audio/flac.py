@@ -14,9 +14,17 @@ from numpy.typing import NDArray
 
 from atelier_server.artifacts.audio.blocks import BLOCK_SAMPLES
 
+_STARTS = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")
+"""The first bytes of every file: so many do not come about by chance."""
 _MD5, _MD5_BYTES = 26, 16
 _UNKNOWN = bytes(_MD5_BYTES)
 _BYTES = {"PCM_S8": 1, "PCM_16": 2, "PCM_24": 3}
+
+
+def find_fault(file: bytes) -> str:
+    """What a decoder would not read of the file; empty for nothing."""
+    is_joined = any(file.find(start, 1) > 0 for start in _STARTS)
+    return "goes on after its end: send one file, not several that were joined" if is_joined else ""
 
 
 def read_signature(file: bytes) -> bytes | None:

@@ -6,10 +6,15 @@ ID3v2.4, 3.1; ID3v1; APEv2.
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 
 _TAG_SIZE = 10
+_MAX_TAGS = 16
+_HAS_FOOTER = 0x10
+"""Of the flags of a tag: as many bytes follow it as its header has."""
+_ZEROS = re.compile(rb"\0*")
 _MPEG_1, _MPEG_2, _RESERVED, _MPEG_2_5 = 3, 2, 1, 0
 _LAYER_3 = 1
 _SYNC = 0xFF
@@ -57,7 +62,10 @@ def find_frames(file: bytes) -> Mp3Frames | str:
     if not flags & _HAS_FRAMES or not frames:
         return "has a header without its length: write it again, or as WAV or FLAC"
     if flags & _HAS_BYTES and _find_end(file) - start > size + _TOLERANCE_BYTES:
-        return "goes on where its header says that it ends: send one file, not several that were joined"
+        return (
+            "goes on where its header says that it ends: send one file, not several that were joined, and without tags "
+            "at its end"
+        )
     count, end = _follow_frames(file, start)
     if count < frames:
         return f"is truncated or damaged: it has {count} frames of {frames}"
@@ -101,16 +109,18 @@ def _measure_frame(second: int, third: int) -> int:
 
 
 def skip_tags(file: bytes) -> int:
-    """Where the first frame begins: after tags of ID3v2, and after zeros that fill them up."""
+    """Where the file itself begins: after at most 16 tags of ID3v2, and after zeros that fill them up."""
     start = 0
-    while file.startswith(b"ID3", start) and len(file) >= start + _TAG_SIZE:
+    for _ in range(_MAX_TAGS):
+        if not file.startswith(b"ID3", start) or len(file) < start + _TAG_SIZE:
+            break
         size = 0
         for byte in file[start + 6 : start + _TAG_SIZE]:
             size = size << 7 | byte & 0x7F
-        start += _TAG_SIZE + size
-    while file.startswith(b"\0", start):
-        start += 1
-    return start
+        has_footer = file[start + 5] & _HAS_FOOTER
+        start += _TAG_SIZE + size + (_TAG_SIZE if has_footer else 0)
+    filled = _ZEROS.match(file, start)
+    return start if filled is None else filled.end()
 
 
 def _find_header(file: bytes, start: int) -> tuple[int, int, int] | None:

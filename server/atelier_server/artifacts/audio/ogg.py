@@ -69,7 +69,9 @@ def find_fault(file: bytes) -> str:
         if not start:
             serial, number = found_serial, found_number
             if not file.startswith(_CODECS, body):
-                return "has neither Vorbis nor Opus in it"
+                return (
+                    "has neither Vorbis nor Opus in it: write it as one of them, or as WAV or FLAC"
+                )
         if fault := _find_page_fault(file[start:end], serial, number):
             return fault
         if granule < reached and (granule != _NONE or flags & _LAST):

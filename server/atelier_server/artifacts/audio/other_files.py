@@ -19,6 +19,8 @@ _OTHERS = (
     (0, b"\x0bw", "AC-3"),
     (0, b"\xff\xf1", "AAC"),
     (0, b"\xff\xf9", "AAC"),
+    (0, b"\xff\xf4", "MPEG layer II"),
+    (0, b"\xff\xf5", "MPEG layer II"),
     (0, b"\xff\xfc", "MPEG layer II"),
     (0, b"\xff\xfd", "MPEG layer II"),
     (0, b"RIFX", "RIFX"),

@@ -147,12 +147,12 @@ def _open(data: bytes) -> Generator[soundfile.SoundFile]:
     container = _detect_container(data)
     if container is None:
         raise UndecodableError(describe_other(data))
+    if container != "MP3":
+        data = data[mp3.skip_tags(data) :]
     if fault := _find_fault(data, container):
         raise UndecodableError(f"the {container} file {fault}")
     if container == "OGG":
         data = ogg.state_rate(data)
-    elif container == "FLAC":
-        data = data[mp3.skip_tags(data) :]
     elif container == "MP3" and isinstance(frames := mp3.find_frames(data), mp3.Mp3Frames):
         data = mp3.cut_out(data, frames)
     try:
@@ -210,14 +210,16 @@ def _iterate_blocks(file: soundfile.SoundFile) -> Iterator[Floats]:
 
 
 def _detect_container(data: bytes) -> str | None:
-    if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
+    """By the first bytes, or by those behind a tag: programs put tags of MP3 before files of all kinds."""
+    start = mp3.skip_tags(data) if data.startswith(b"ID3") else 0
+    if data.startswith(b"RIFF", start) and data.startswith(b"WAVE", start + 8):
         return "WAV"
-    if data[:4] == b"fLaC":
+    if data.startswith(b"fLaC", start):
         return "FLAC"
-    if data[:4] == b"OggS":
+    if data.startswith(b"OggS", start):
         return "OGG"
-    if data[:3] == b"ID3":
-        return "FLAC" if data.startswith(b"fLaC", mp3.skip_tags(data)) else "MP3"
+    if start:
+        return "MP3"
     is_frame = data[:1] == b"\xff" and len(data) > 1 and data[1] & _MP3_SYNC == _MP3_SYNC
     return "MP3" if is_frame and data[1] & _LAYER == _LAYER_3 else None
 
@@ -229,6 +231,8 @@ def _find_fault(data: bytes, container: str) -> str:
             return find_wav_fault(data)
         case "OGG":
             return ogg.find_fault(data)
+        case "FLAC":
+            return flac.find_fault(data)
         case "MP3":
             found = mp3.find_frames(data)
             return found if isinstance(found, str) else ""
