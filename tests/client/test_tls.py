@@ -144,6 +144,23 @@ async def test_a_client_says_that_the_server_wants_tls(secured: Secured) -> None
         suspicious.health()
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("localhost:{port}", "does it speak TLS\\? Then use https"),
+        ("https://localhost:{port}", "is its certificate one that you trust|is not trusted"),
+    ],
+)
+def test_localhost_is_told_the_same(secured: Secured, url: str, words: str) -> None:
+    """It has two addresses for gRPC, which tells of the last one alone, where the server does not listen."""
+    port = secured.server.address.rpartition(":")[2]
+    with (
+        Client(url.format(port=port), reconnect_timeout_seconds=0.1) as client,
+        pytest.raises((ServerUnreachableError, TlsError), match=words),
+    ):
+        client.health()
+
+
 async def test_a_client_says_that_the_server_speaks_no_tls(
     server: RunningServer, tmp_path: Path
 ) -> None:

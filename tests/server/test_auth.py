@@ -317,6 +317,7 @@ async def test_a_certificate_is_a_caller(start_server: StartServer, tmp_path: Pa
     [
         ({}, "auth: "),
         ({"keys": {"file": "/nowhere"}}, "auth.keys.file: cannot read /nowhere"),
+        ({"keys": {"file": __file__}}, "no file of keys, as `atelier keys create` makes one"),
         ({"certificates": {"a": {"tenant": "a", "scopes": ["read"]}}}, "tls.client_certificates"),
         ({"jwt": {"issuer": "a", "audience": "b"}}, "needs one of jwks_url and jwks_file"),
         (

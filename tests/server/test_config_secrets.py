@@ -69,13 +69,13 @@ def test_what_is_not_toml_is_named_without_its_line(tmp_path: Path, line: str) -
         (f"{{type: bfl, api_key={SECRET}}}", "engines.a.api_key…: unknown key"),
         (f"{{type: {{bfl: {SECRET}}}}}", "engines.a.type: must be text"),
         (f"{{type: bfl, api_key: '${{{SECRET}'}}", "engines.a.api_key: a ${ in it begins no"),
-        (f"{{{BFL}, base_url: 'ftp://me:{SECRET}@a'}}", "base_url: Value error, must be a URL"),
-        (f"{{{BFL}, base_url: 'ftp://a?key={SECRET}'}}", "base_url: Value error, must be a URL"),
-        (f"{{{BFL}, replicas: ['ftp://me:{SECRET}@a']}}", "replicas: Value error, must be a URL"),
-        (f"{{type: atelier, address: 'me:{SECRET}@a:1'}}", "address: Value error, must be HOST"),
+        (f"{{{BFL}, base_url: 'ftp://me:{SECRET}@a'}}", "base_url: must be a URL"),
+        (f"{{{BFL}, base_url: 'ftp://a?key={SECRET}'}}", "base_url: must be a URL"),
+        (f"{{{BFL}, replicas: ['ftp://me:{SECRET}@a']}}", "replicas: must be a URL"),
+        (f"{{type: atelier, address: 'me:{SECRET}@a:1'}}", "address: must be HOST"),
         (
             f"{{type: comfyui, servers: [{{url: 'http://a', headers: {{Cookie: '{SECRET}é'}}}}]}}",
-            "engines.a.servers.0.headers.Cookie: Value error, must have neither",
+            "engines.a.servers.0.headers.Cookie: must have neither",
         ),
         (
             f"{{type: comfyui, servers: ['http://me:{SECRET}@a']}}",

@@ -83,6 +83,8 @@ async def test_calls_are_encrypted(start_server: StartServer, tmp_path: Path) ->
         with pytest.raises(aio.AioRpcError) as refused:
             await GenerationServiceStub(probes).Health(pb.HealthRequest(), timeout=60)
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    log = server.log.read_text()  # to which gRPC adds no lines of its own
+    assert [line for line in log.splitlines() if not line.startswith("{")] == []
 
 
 async def test_certificates_rotate_under_load(start_server: StartServer, tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ class BaseClient(ABC):
             )
         if credentials is None and (tls is not None or address.is_secure):
             credentials = (tls or Tls()).load()
+        self._endpoint = address.endpoint
         self._connection = Connection(
             address=address.target,
             credentials=credentials,
@@ -94,7 +95,8 @@ class BaseClient(ABC):
             closed.__cause__ = error
             return closed
         if isinstance(error, grpc.RpcError):
-            return error_from_rpc(error, is_secure=self._connection.credentials is not None)
+            is_secure = self._connection.credentials is not None
+            return error_from_rpc(error, is_secure=is_secure, endpoint=self._endpoint)
         raise error
 
     def _new_media(self) -> InputMedia:

@@ -66,8 +66,10 @@ class _Details:
     retry_after_seconds: float | None = None
 
 
-def error_from_rpc(error: grpc.RpcError, *, is_secure: bool = False) -> AtelierError:
-    """The error of a failed call, over TLS or not; an unknown status is an InternalError."""
+def error_from_rpc(
+    error: grpc.RpcError, *, is_secure: bool = False, endpoint: tuple[str, int] | None = None
+) -> AtelierError:
+    """The error of a failed call to a host and port, over TLS or not; an unknown status is an InternalError."""
     call = cast("grpc.Call", error)
     details = _read_details(call)
     message = call.details() or call.code().name
@@ -75,16 +77,18 @@ def error_from_rpc(error: grpc.RpcError, *, is_secure: bool = False) -> AtelierE
         message = f"{_UNKNOWN_CALL}: {message}"
     failure = _build_error(_error_class(call.code(), details.reason), message, details)
     if not details.reason and _is_connection_lost(call.code(), message):
-        failure = _build_unreachable(message, is_secure=is_secure)
+        failure = _build_unreachable(message, is_secure=is_secure, endpoint=endpoint)
     failure.__cause__ = error
     return failure
 
 
-def _build_unreachable(message: str, *, is_secure: bool) -> AtelierError:
+def _build_unreachable(
+    message: str, *, is_secure: bool, endpoint: tuple[str, int] | None
+) -> AtelierError:
     """A TlsError where another attempt cannot help; else what may be wrong stands in the text."""
     if explanation := explain_handshake(message):
         return errors.TlsError(f"cannot reach the server: {explanation}")
-    hint = hint_at_encryption(message, is_secure=is_secure)
+    hint = hint_at_encryption(message, is_secure=is_secure, endpoint=endpoint)
     return errors.ServerUnreachableError(f"cannot reach the server: {message}{hint}")
 
 

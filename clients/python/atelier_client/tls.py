@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,17 @@ from atelier_client.errors import InvalidRequestError
 
 _CONNECTION_CLOSED = ("Socket closed", "Connection reset", "recvmsg", "GOAWAY")
 """What gRPC writes where the other side ends a connection that was never one of gRPC."""
+
+_THIS_MACHINE = "localhost"
+_PROBE_SECONDS = 0.5
+_ASK_FOR_TLS = "; does it speak TLS? Then use https://HOST:PORT, or --tls-ca with the certificate of its authority"
+_ASK_FOR_CERTIFICATE = (
+    "; does it require a certificate of yours (--cert and --key, Tls(certificate=…, key=…))?"
+)
+_ASK_WHY_NOT = (
+    "; a server listens there at another address of this machine: is its certificate one that you trust (--tls-ca, "
+    "Tls(ca=…)), does it require one of yours (--cert and --key), or does it speak plain text (http://HOST:PORT)?"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +65,37 @@ def explain_handshake(message: str) -> str:
     return ""
 
 
-def hint_at_encryption(message: str, *, is_secure: bool) -> str:
-    """What may be wrong with the encryption where a connection is closed at once; else empty."""
-    if "failed to connect" not in message or not any(
-        sign in message for sign in _CONNECTION_CLOSED
-    ):
+def hint_at_encryption(
+    message: str, *, is_secure: bool, endpoint: tuple[str, int] | None = None
+) -> str:
+    """What may be wrong with the encryption where a connection is closed at once; else empty.
+
+    Args:
+        message: what gRPC says of the failed connection.
+        is_secure: whether it was made over TLS.
+        endpoint: host and port, where they are known.
+    """
+    if "failed to connect" not in message:
         return ""
-    if is_secure:
-        return "; does it require a certificate of yours (--cert and --key, Tls(certificate=…, key=…))?"
-    return "; does it speak TLS? Then use https://HOST:PORT, or --tls-ca with the certificate of its authority"
+    if any(sign in message for sign in _CONNECTION_CLOSED):
+        return _ASK_FOR_CERTIFICATE if is_secure else _ASK_FOR_TLS
+    if endpoint is not None and _listens_here(endpoint):
+        return _ASK_WHY_NOT if is_secure else _ASK_FOR_TLS
+    return ""
+
+
+def _listens_here(endpoint: tuple[str, int]) -> bool:
+    """Whether something listens on this machine, by its name.
+
+    gRPC takes that for 127.0.0.1 and ::1, and tells of the last one alone; many servers listen at the first one alone.
+    """
+    if endpoint[0] != _THIS_MACHINE:
+        return False
+    try:
+        socket.create_connection(endpoint, _PROBE_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def _read(path: str | Path | None, name: str) -> bytes | None:

@@ -126,7 +126,8 @@ def parse_key_file(content: bytes) -> KeyFile:
     try:
         found = KeyFile.model_validate_json(content)
     except ValidationError as error:
-        raise ValueError(_describe(error)) from None
+        msg = f"it is no file of keys, as `atelier keys create` makes one: {_describe(error)}"
+        raise ValueError(msg) from None
     if len({record.id for record in found.keys}) < len(found.keys):
         msg = "two keys have the same id"
         raise ValueError(msg)

@@ -87,6 +87,9 @@ def serve(  # noqa: PLR0917 (named by click)
     allow_insecure: bool | None,
 ) -> None:
     """Serve generations over gRPC until SIGTERM, SIGHUP or Ctrl-C."""
+    from atelier_server.config.grpc_environment import quieten_grpc  # noqa: PLC0415 (see serve)
+
+    quieten_grpc()
     from atelier_server import app  # noqa: PLC0415 (only this command needs it, and it takes long to import)
     from atelier_server.config.configuration_files import ConfigurationError  # noqa: PLC0415 (see serve)
     from atelier_server.config.load import load  # noqa: PLC0415 (only this command needs it, and it takes long to import)

@@ -29,6 +29,11 @@ def describe_errors(error: ValidationError, model: type[BaseModel], prefix: str 
     return [_format_error(model, prefix, one) for one in error.errors(include_url=False)]
 
 
+def read_message(problem: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails, a TypedDict of its own)
+    """What is wrong, without the words that pydantic puts before what our own validators say."""
+    return str(problem["msg"]).removeprefix("Value error, ")
+
+
 def show_value(value: object) -> str:
     """`, not VALUE`; empty for a section, a list, and what may be an address with a password."""
     if isinstance(value, dict | list) or (isinstance(value, str) and _ADDRESS.search(value)):
@@ -38,21 +43,22 @@ def show_value(value: object) -> str:
 
 def _format_error(model: type[BaseModel], prefix: str, problem: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails, a TypedDict of its own)
     place, kind = problem["loc"], problem["type"]
+    message = read_message(problem)
     parts = [*([prefix] if prefix else []), *(str(part) for part in place if part != "config")]
     if kind == "extra_forbidden":
         return f"{'.'.join([*parts[:-1], _UNNAMELIKE.sub('…', parts[-1])])}: unknown key"
     path = ".".join(parts)
     if kind == "renamed_key":
-        return f"{path}: {problem['msg']}"
+        return f"{path}: {message}"
     if not path:  # of the whole configuration: the message names the keys
-        return str(problem["msg"]).removeprefix("Value error, ")
+        return message
     if kind == "missing":
         return f"{path}: is required"
     # A section is not repeated either: its keys may be secrets, also where it is wrong as a whole.
     if _SECRET.search(path) or (_SECTIONS.match(kind) and isinstance(problem["input"], str)):
-        return f"{path}: {problem['msg']}"
+        return f"{path}: {message}"
     hidden = any(_has_secret(annotation) for annotation in _find_types([model], place))
-    return f"{path}: {problem['msg']}{'' if hidden else show_value(problem['input'])}"
+    return f"{path}: {message}{'' if hidden else show_value(problem['input'])}"
 
 
 def _find_types(types: Sequence[object], place: Sequence[int | str]) -> Sequence[object]:

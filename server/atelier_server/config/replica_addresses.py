@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ValidationError
 
 from atelier_engines.engine import EngineType
-from atelier_server.config.error_messages import show_value
+from atelier_server.config.error_messages import read_message, show_value
 
 
 def expand_replicas(
@@ -38,5 +38,5 @@ def expand_replicas(
         except ValidationError as error:
             wrong = [one for one in error.errors() if one["loc"][:1] == (key,)]
             if wrong:
-                return own, (), f"{wrong[0]['msg']}{show_value(address)}"
+                return own, (), f"{read_message(wrong[0])}{show_value(address)}"
     return {**own, key: replicas[0]}, tuple(addresses), ""
