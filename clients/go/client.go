@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"sync"
 	"time"
 
 	atelierv1 "example.com/atelier/go/atelier/v1"
@@ -21,10 +22,24 @@ type Client struct {
 
 	connection       *grpc.ClientConn
 	reconnectTimeout time.Duration
+	closed           chan struct{}
+	closing          sync.Once
 }
 
-// Close ends the connection and all calls on it.
-func (client *Client) Close() error { return client.connection.Close() }
+// Close ends the connection and all calls on it, also those that wait for a lost server. A later call fails.
+func (client *Client) Close() error {
+	client.closing.Do(func() { close(client.closed) })
+	return client.connection.Close()
+}
+
+func (client *Client) isClosed() bool {
+	select {
+	case <-client.closed:
+		return true
+	default:
+		return false
+	}
+}
 
 // Generate runs a task to its end and returns the generation, which has succeeded. The error of one that has failed or
 // was cancelled names it in GenerationID.
@@ -129,11 +144,13 @@ func (client *Client) repeat(
 		}
 		failure := ErrorFrom(ctx, err)
 		delay, again := reach.delayAfter(failure)
-		if !again || ctx.Err() != nil {
+		if !again || ctx.Err() != nil || client.isClosed() {
 			return failure
 		}
 		select {
 		case <-time.After(delay):
+		case <-client.closed:
+			return failure
 		case <-ctx.Done():
 			return ErrorFrom(ctx, ctx.Err())
 		}

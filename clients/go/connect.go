@@ -103,6 +103,7 @@ func Connect(address string, options ...Option) (*Client, error) {
 		Stub:             atelierv1.NewGenerationServiceClient(connection),
 		connection:       connection,
 		reconnectTimeout: set.reconnectTimeout,
+		closed:           make(chan struct{}),
 	}, nil
 }
 
