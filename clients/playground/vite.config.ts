@@ -1,6 +1,7 @@
 import { defineConfig } from "vite";
 
 export default defineConfig({
+  base: "./", // a proxy may show the page below a path
   build: {
     outDir: "../../server/atelier_server/playground",
     emptyOutDir: true,

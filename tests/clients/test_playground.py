@@ -40,7 +40,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 
 @pytest.mark.parametrize(
-    "case", ["image", "cancel", "queue", "error", "control", "audio", "access"]
+    "case",
+    [
+        *("image", "cancel", "queue", "error", "control", "audio", "access"),
+        *("fields", "meanwhile", "tabs", "private", "prefix"),
+    ],
 )
 def test_a_person_can(server: RunningServer, case: str) -> None:
     """Each in a browser of its own."""

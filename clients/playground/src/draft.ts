@@ -11,6 +11,8 @@ export interface Source {
 }
 
 export interface ControlChoice {
+  /** Its own as long as it is in the form: others before it may be removed while its image is sent. */
+  id: string;
   type: ControlType;
   source?: Source;
   preprocess: boolean;
@@ -152,6 +154,6 @@ function given<T extends object>(fields: T): Given<T> {
 }
 
 /** `crypto.randomUUID` is only for pages with TLS or of this machine. */
-function newId(): string {
+export function newId(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -40,9 +40,30 @@ export function update(change: Partial<Draft>): void {
 /** Show what is wrong with the draft at its fields, and the rest at its end. */
 export function report(error: AtelierError): void {
   const found = new Map<string, string>();
-  for (const [path, text] of error.fields) found.set(path.replace(/^(image|audio)\.?/, ""), text);
+  for (const [path, text] of error.fields) found.set(toPath(path), text);
   if (found.size === 0) found.set("", error.message);
   problems.value = found;
+}
+
+/** The path in the form of a path in the request: `negativePrompt` of `image.negative_prompt`. */
+function toPath(field: string): string {
+  return field.replace(/^(image|audio)\.?/, "").replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+}
+
+const shown = new Map<string, number>();
+
+/** Tell that a field with this path is in the form, as long as the result is not called. */
+export function place(path: string): () => void {
+  shown.set(path, (shown.get(path) ?? 0) + 1);
+  return () => shown.set(path, shown.get(path)! - 1);
+}
+
+/** What is wrong with what no field of the form is for; empty if nothing is. */
+export function problemElsewhere(): string {
+  const isShown = (path: string) =>
+    [...shown].some(([each, count]) => count > 0 && (path === each || path.startsWith(`${each}.`) || path.startsWith(`${each}[`)));
+  const found = [...problems.value].filter(([path]) => !isShown(path));
+  return found.map(([path, text]) => (path && !text.includes(path) ? `${path}: ${text}` : text)).join("; ");
 }
 
 /** What is wrong with a field or with what is in it; empty if nothing is. */

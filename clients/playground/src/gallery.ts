@@ -27,6 +27,10 @@ export const selected = signal<Item>();
 export const notKept = signal("");
 
 let database: IDBDatabase | undefined;
+/** Tells the other tabs that something else is kept now. */
+const changes = new BroadcastChannel(NAME);
+/** Ids of items that this page alone has: not written yet, or not taken by the browser. */
+const unkept = new Set<string>();
 
 /** Read what was kept. */
 export async function openGallery(): Promise<void> {
@@ -34,11 +38,20 @@ export async function openGallery(): Promise<void> {
     const opening = indexedDB.open(NAME, 1);
     opening.onupgradeneeded = () => opening.result.createObjectStore(ITEMS, { keyPath: "id" });
     database = await ended(opening);
-    const kept = await ended(store("readonly").getAll() as IDBRequest<Item[]>);
-    items.value = [...items.value, ...kept].sort((one, other) => other.time - one.time);
+    await readItems();
+    changes.onmessage = () => void readItems();
   } catch (error) {
     notKept.value = `Nothing is kept in this browser: ${error}`;
   }
+}
+
+/** Show what is kept, also by other tabs; what is shown already stays as it is. */
+async function readItems(): Promise<void> {
+  const kept = await ended(store("readonly").getAll() as IDBRequest<Item[]>);
+  const known = new Map(items.value.map((item) => [item.id, item]));
+  const all = [...items.value.filter(({ id }) => unkept.has(id)), ...kept.filter(({ id }) => !unkept.has(id))];
+  items.value = all.map((item) => known.get(item.id) ?? item).sort((one, other) => other.time - one.time);
+  if (selected.value && !items.value.includes(selected.value)) selected.value = undefined;
 }
 
 /** Keep the outputs of a generation, whose bytes are given, and show the first of them if no other is shown. */
@@ -50,14 +63,16 @@ export async function keep(draft: Draft, generation: Generation, files: Blob[]):
   const made = files.map((file, index) => {
     return { id: `${generation.id}-${index}`, time, draft, file, seed: String(outputs[index]!.seed), record };
   });
+  for (const item of made) unkept.add(item.id);
   items.value = [...made, ...items.value];
   selected.value ??= made[0];
-  for (const item of made) await write((kept) => kept.put(item));
+  for (const item of made) if (await write((kept) => kept.put(item))) unkept.delete(item.id);
 }
 
 /** Forget an item here; the server keeps its own until it expires. */
 export async function remove(item: Item): Promise<void> {
   const index = items.value.indexOf(item);
+  unkept.delete(item.id);
   items.value = items.value.filter((each) => each !== item);
   if (selected.value === item) selected.value = items.value[index] ?? items.value[index - 1];
   await write((kept) => kept.delete(item.id));
@@ -76,12 +91,27 @@ export function urlOf(file: Blob): string {
   return url;
 }
 
-async function write(change: (kept: IDBObjectStore) => IDBRequest): Promise<void> {
+/** Returns whether the browser has made the change. */
+async function write(change: (kept: IDBObjectStore) => IDBRequest): Promise<boolean> {
   try {
-    if (database) await ended(change(store("readwrite")));
+    if (!database) return false;
+    const kept = store("readwrite");
+    change(kept);
+    await committed(kept.transaction);
+    changes.postMessage(undefined);
+    return true;
   } catch (error) {
     notKept.value = `It could not be kept in this browser: ${error}`;
+    return false;
   }
+}
+
+/** A request that succeeded is not kept before its transaction is: a browser without space says so only there. */
+function committed(transaction: IDBTransaction): Promise<void> {
+  return new Promise((resolve, reject) => {
+    transaction.oncomplete = () => resolve();
+    transaction.onabort = () => reject(transaction.error);
+  });
 }
 
 function store(mode: IDBTransactionMode): IDBObjectStore {

@@ -8,3 +8,6 @@ import "./controls.css";
 render(<App />, document.getElementById("page")!);
 watchServer();
 void openGallery();
+
+// A file that misses its field would be opened in place of the page.
+for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());

@@ -3,6 +3,7 @@ import { computed, effect, signal } from "@preact/signals";
 import type { Engine, GetCapabilitiesResponse } from "@atelier/client/contract";
 import { EngineState } from "@atelier/client/contract";
 import { AtelierError, connect, upload } from "@atelier/client/web";
+import { readKept, writeKept } from "./kept";
 
 const KEY = "atelier-token";
 const LOADING_MS = 2_000;
@@ -10,7 +11,7 @@ const READY_MS = 15_000;
 const UNAUTHENTICATED = 16;
 
 /** An API key or a token; kept as long as the tab is open. Empty for none. */
-export const token = signal(sessionStorage.getItem(KEY) ?? "");
+export const token = signal(readKept("sessionStorage", KEY) ?? "");
 /** Engines and limits; undefined until the server has answered. */
 export const capabilities = signal<GetCapabilitiesResponse>();
 /** Why the server does not answer; undefined while it does. */
@@ -18,14 +19,13 @@ export const trouble = signal<AtelierError>();
 /** Whether the server wants a key, or another one. */
 export const wantsToken = computed(() => trouble.value?.code === UNAUTHENTICATED);
 
-const connection = computed(() => (token.value ? { token: token.value } : {}));
+/** Where the page is, which may be below a path of a proxy. */
+const ADDRESS = new URL(".", location.href).href.replace(/\/$/, "");
+const connection = computed(() => ({ address: ADDRESS, ...(token.value && { token: token.value }) }));
 /** Calls of the service. */
 export const client = computed(() => connect(connection.value));
 
-effect(() => {
-  if (token.value) sessionStorage.setItem(KEY, token.value);
-  else sessionStorage.removeItem(KEY);
-});
+effect(() => writeKept("sessionStorage", KEY, token.value));
 
 /** Stores a file on the server, and returns the id of its artifact. */
 export async function store(file: Blob): Promise<string> {

@@ -6,6 +6,7 @@
  */
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
+import { createServer, request as call } from "node:http";
 import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
 
@@ -75,6 +76,10 @@ const CASES = {
         .locator(".gallery .tile")
         .nth(left - 1)
         .waitFor({ state: "detached" });
+      await page
+        .getByRole("status")
+        .filter({ hasText: /^Cancelled/ }) // also while the other one is shown
+        .waitFor();
     }
   },
 
@@ -92,6 +97,114 @@ const CASES = {
     assert.ok(await width.evaluate((input) => input === document.activeElement));
     await width.fill("5000"); // the plan says so before it is sent
     await page.locator("[data-path=width] .problem", { hasText: "16 to 4096" }).waitFor();
+  },
+
+  /** Paths of the contract are found at the fields, and files that are no images are refused in words. */
+  async fields(page) {
+    await page.getByLabel("Engine").selectOption("tiny");
+    await page.getByLabel(/^Prompt$/).fill("<img src=x onerror=alert(1)>");
+    const negative = page.getByLabel("Negative prompt");
+    await negative.evaluate((field) => field.removeAttribute("maxlength"));
+    await negative.fill("a".repeat(10_000));
+    await page.getByRole("button", { name: "Generate" }).click();
+    assert.match(await problem(page, "negativePrompt"), /at most/);
+    const html = { name: '"><script>alert(1)</script>.png', mimeType: "image/png", buffer: Buffer.from("<script>alert(1)</script>") };
+    await page.getByLabel("Init image", { exact: true }).setInputFiles(html);
+    const said = page.locator("[data-path=initImage] [role=status]").filter({ hasText: /is not|damaged|image/ });
+    assert.doesNotMatch((await said.textContent()) ?? "", /[{}]/);
+  },
+
+  /** An image goes where it was dropped, although others change while it is sent. */
+  async meanwhile(page) {
+    await write(page, "tiny", "an apple");
+    const add = page.getByRole("button", { name: "+ ControlNet" });
+    /** @type {(() => void)[]} */
+    const waiting = [];
+    await page.route("**/UploadArtifact", async (route) => {
+      await new Promise((resolve) => waiting.push(() => resolve(undefined)));
+      await route.continue();
+    });
+    for (const name of ["ControlNet image 1", "Init image"]) {
+      if (name !== "Init image") await add.click();
+      await page.getByLabel(name, { exact: true }).setInputFiles({ name: "map.png", mimeType: "image/png", buffer: MAP });
+    }
+    const strength = page.locator("[data-path='controls[0].strength'] [type=number]");
+    await strength.fill("0.5");
+    while (waiting.length < 2) await new Promise((resolve) => setTimeout(resolve, 20));
+    for (const go of waiting) go();
+    await page.getByRole("button", { name: "Remove controlnet image 1" }).waitFor();
+    await page.getByRole("button", { name: "Remove init image" }).waitFor();
+    assert.equal(await strength.inputValue(), "0.5");
+  },
+
+  /** What one tab makes, another shows, and a browser without space says so. */
+  async tabs(page) {
+    const other = await page.context().newPage();
+    await other.goto(address);
+    await other.getByText("Connected").waitFor();
+    await write(page, "sketch", "a door");
+    await page.getByRole("button", { name: "Generate" }).click();
+    await tiles(page, 1);
+    await tiles(other, 1);
+    await page.getByRole("button", { name: "Delete" }).click();
+    await tiles(other, 0);
+    await page.evaluate(() => {
+      const put = IDBObjectStore.prototype.put;
+      IDBObjectStore.prototype.put = function (value) {
+        const request = put.call(this, value);
+        request.addEventListener("success", () => this.transaction.abort()); // as a browser does that has no space
+        return request;
+      };
+    });
+    await page.getByRole("button", { name: "Generate" }).click();
+    await page.getByText("It could not be kept in this browser").waitFor();
+    await tiles(page, 1);
+  },
+
+  /** The browser lets the page keep nothing. */
+  async private(page) {
+    await page.addInitScript(() => {
+      for (const name of ["localStorage", "sessionStorage", "indexedDB"])
+        Object.defineProperty(window, name, {
+          get() {
+            throw new DOMException("access is denied", "SecurityError");
+          },
+        });
+    });
+    await page.reload();
+    await page.getByRole("button", { name: /^Theme/ }).click();
+    await write(page, "sketch", "a door");
+    await page.getByRole("button", { name: "Generate" }).click();
+    await tiles(page, 1);
+    await page.getByText("Nothing is kept in this browser").waitFor();
+  },
+
+  /** A proxy shows the page below a path. */
+  async prefix(page) {
+    const proxy = createServer((request, answer) => {
+      const path = request.url?.replace(/^\/tools\/atelier/, "") ?? "";
+      if (path === request.url) return void answer.writeHead(404).end();
+      const { method, headers } = request;
+      const passed = call(new URL(path, address), { method, headers: { ...headers, host: new URL(address).host } }, (from) => {
+        answer.writeHead(from.statusCode ?? 502, from.headers);
+        from.pipe(answer);
+      });
+      request.pipe(passed);
+    });
+    await new Promise((resolve) => proxy.listen(0, "127.0.0.1", () => resolve(undefined)));
+    const { port } = /** @type {import("node:net").AddressInfo} */ (proxy.address());
+    /** @type {string[]} */
+    const missing = [];
+    const below = await page.context().newPage();
+    below.on("response", (response) => response.status() >= 400 && missing.push(response.url()));
+    await below.goto(`http://127.0.0.1:${port}/tools/atelier/`);
+    await write(below, "sketch", "a door");
+    await below.getByRole("button", { name: "Generate" }).click();
+    await tiles(below, 1);
+    assert.deepEqual(missing, []);
+    await below.close();
+    proxy.closeAllConnections();
+    proxy.close();
   },
 
   async control(page) {
@@ -191,8 +304,9 @@ async function check(page, state) {
 
 const browser = await chromium.launch({ executablePath });
 try {
-  const page = await browser.newPage({ viewport: { width: 1280, height: 860 } });
-  page.setDefaultTimeout(PATIENCE_MS);
+  const context = await browser.newContext({ viewport: { width: 1280, height: 860 } });
+  context.setDefaultTimeout(PATIENCE_MS);
+  const page = await context.newPage();
   /** @type {string[]} */
   const wrong = [];
   page.on("pageerror", (error) => wrong.push(`${error}`));

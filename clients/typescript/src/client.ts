@@ -4,7 +4,7 @@
  * `connect` of `@atelier/client/node` or `@atelier/client/web` makes one.
  */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { type CallOptions, type Client as Stub, Code, createClient, type Transport } from "@connectrpc/connect";
+import { type CallOptions, type Client as Stub, Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import {
   type Artifact,
   type GenerateRequest,
@@ -39,13 +39,21 @@ const CHUNK_BYTES = 512 * 1024;
 export class Client {
   /** The calls of the contract, as generated: for what this layer has no method for. */
   readonly stub: Stub<typeof GenerationService>;
+  readonly #closed = new AbortController();
 
   /** `reconnectMs` is how long a lost stream or download is tried again, from the first failure after the last answer. */
   constructor(
     transport: Transport,
     private readonly reconnectMs: number = 30_000,
+    private readonly disconnect: () => void = () => {},
   ) {
     this.stub = createClient(GenerationService, transport);
+  }
+
+  /** Ends the connection and all calls on it, which a program must do that wants to end; a later call fails. */
+  close(): void {
+    this.#closed.abort(new ConnectError("the client is closed", Code.Canceled));
+    this.disconnect();
   }
 
   /**
@@ -75,7 +83,7 @@ export class Client {
    */
   stream(request: Request, options?: Options): AsyncGenerator<StreamProgressResponse> {
     const generate = create(GenerateRequestSchema, request);
-    generate.requestId ||= crypto.randomUUID();
+    generate.requestId ||= newId();
     const target = { case: "generate", value: generate } as const;
     return this.#follow({ target, afterSequence: 0 }, generate.inlineOutputs, options);
   }
@@ -90,12 +98,12 @@ export class Client {
     inlineOutputs: boolean,
     options?: Options,
   ): AsyncGenerator<StreamProgressResponse> {
-    const end = options?.timeoutMs === undefined ? undefined : Date.now() + options.timeoutMs;
+    const end = toEnd(options);
     let { afterSequence } = start;
-    const reach = new Reachability(this.reconnectMs);
+    const reach = new Reachability(this.reconnectMs, end);
     for (;;) {
       const leaving = new AbortController(); // a stream that is left is not ended by the library
-      const signal = AbortSignal.any([leaving.signal, ...(options?.signal ? [options.signal] : [])]);
+      const signal = this.#join(options, leaving.signal);
       try {
         const request = { target: start.target, afterSequence, inlineOutputs };
         for await (const event of this.stub.streamProgress(request, toCallOptions({ ...options, signal }, end))) {
@@ -107,8 +115,8 @@ export class Client {
         return;
       } catch (thrown) {
         const error = AtelierError.from(thrown, "generate.");
-        if (options?.signal?.aborted) throw error;
-        await sleep(reach.delayAfter(error), options?.signal);
+        if (signal.aborted) throw error;
+        await sleep(reach.delayAfter(error), signal);
       } finally {
         leaving.abort();
       }
@@ -117,7 +125,7 @@ export class Client {
 
   /** Stops a generation; the answer says what was really stopped. */
   async cancel(generationId: string, options?: Options) {
-    return this.#call(() => this.stub.cancelGeneration({ generationId }, toCallOptions(options)));
+    return this.#call(() => this.stub.cancelGeneration({ generationId }, this.#callOptions(options)));
   }
 
   /**
@@ -131,7 +139,7 @@ export class Client {
       for (let start = 0; start < data.length; start += CHUNK_BYTES)
         yield { part: { case: "chunk", value: data.subarray(start, start + CHUNK_BYTES) } } as const;
     }
-    const { artifact } = await this.#call(() => this.stub.uploadArtifact(parts(), toCallOptions(options)));
+    const { artifact } = await this.#call(() => this.stub.uploadArtifact(parts(), this.#callOptions(options)));
     return artifact!;
   }
 
@@ -144,10 +152,12 @@ export class Client {
     const chunks: Uint8Array[] = [];
     let artifact: Artifact | undefined;
     let offset = 0n;
-    const reach = new Reachability(this.reconnectMs);
+    const [end, signal] = [toEnd(options), this.#join(options)];
+    const reach = new Reachability(this.reconnectMs, end);
     for (;;) {
       try {
-        for await (const { part } of this.stub.downloadArtifact({ artifactId, offset }, toCallOptions(options))) {
+        const calling = toCallOptions({ ...options, signal }, end);
+        for await (const { part } of this.stub.downloadArtifact({ artifactId, offset }, calling)) {
           reach.answered();
           if (part.case === "artifact") artifact = part.value;
           else if (part.case === "chunk") {
@@ -158,14 +168,23 @@ export class Client {
         break;
       } catch (thrown) {
         const error = AtelierError.from(thrown);
-        if (options?.signal?.aborted) throw error;
-        await sleep(reach.delayAfter(error), options?.signal);
+        if (signal.aborted) throw error;
+        await sleep(reach.delayAfter(error), signal);
       }
     }
     const data = join(chunks);
     if (artifact && (await sha256(data)) !== artifact.sha256)
       throw AtelierError.from(new Error(`the bytes of artifact ${artifactId} are damaged`));
     return data;
+  }
+
+  #callOptions(options?: Options): CallOptions {
+    return toCallOptions({ ...options, signal: this.#join(options) });
+  }
+
+  /** Aborts with the caller, with the client, and with `more`. */
+  #join(options?: Options, ...more: AbortSignal[]): AbortSignal {
+    return AbortSignal.any([this.#closed.signal, ...(options?.signal ? [options.signal] : []), ...more]);
   }
 
   async #call<T>(send: () => Promise<T>): Promise<T> {
@@ -183,7 +202,11 @@ class Reachability {
   #failures = 0;
   #since: number | undefined;
 
-  constructor(private readonly timeoutMs: number) {}
+  /** `end` is the time at which the call ends anyway. */
+  constructor(
+    private readonly timeoutMs: number,
+    private readonly end = Infinity,
+  ) {}
 
   answered() {
     this.#reached = true;
@@ -200,13 +223,22 @@ class Reachability {
     const left = this.#since + timeout - now;
     if (!error.isLost || left <= 0) throw error;
     const doubled = Math.min(FIRST_DELAY_MS * 2 ** this.#failures++, MAX_DELAY_MS);
-    return Math.min(error.retryAfterMs ?? doubled * (0.5 + Math.random() / 2), left);
+    return Math.min(error.retryAfterMs ?? doubled * (0.5 + Math.random() / 2), left, Math.max(0, this.end - now));
   }
+}
+
+/** `crypto.randomUUID` is not there in pages without TLS at other addresses than localhost. */
+function newId(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 type Target =
   | { case: "generate"; value: GenerateRequest }
   | { case: "generationId"; value: string };
+
+function toEnd(options: Options | undefined): number | undefined {
+  return options?.timeoutMs === undefined ? undefined : Date.now() + options.timeoutMs;
+}
 
 function toCallOptions(options: Options | undefined, end?: number): CallOptions {
   const timeoutMs = end === undefined ? options?.timeoutMs : Math.max(1, end - Date.now());
@@ -231,9 +263,10 @@ async function sha256(data: Uint8Array): Promise<string> {
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-function sleep(milliseconds: number, signal?: AbortSignal): Promise<void> {
+function sleep(milliseconds: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, milliseconds);
-    signal?.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+    const end = () => (clearTimeout(timer), signal.removeEventListener("abort", end), resolve());
+    const timer = setTimeout(end, milliseconds);
+    signal.addEventListener("abort", end);
   });
 }

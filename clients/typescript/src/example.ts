@@ -12,4 +12,4 @@ for await (const event of client.stream({ task: { case: "image", value: { prompt
   if (artifact) await writeFile(file, await client.download(artifact.id));
 }
 process.stderr.write(`\n${file}\n`);
-process.exit(); // the connection would stay open
+client.close(); // the open connection would keep the program running

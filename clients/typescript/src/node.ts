@@ -1,6 +1,6 @@
 /** The client in Node: gRPC over HTTP/2. */
 import type { Interceptor } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
+import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { Client } from "./client.js";
 
 export { AtelierError, Client, type Options, type Request } from "./client.js";
@@ -23,13 +23,9 @@ export function connect({ address, token, ca, reconnectMs }: Connection): Client
     if (token !== undefined) request.header.set("authorization", `Bearer ${token}`);
     return next(request);
   };
-  return new Client(
-    createGrpcTransport({
-      baseUrl: address,
-      interceptors: [authorize],
-      pingIntervalMs: 20_000,
-      ...(ca !== undefined && { nodeOptions: { ca } }),
-    }),
-    reconnectMs,
-  );
+  if (!/^https?:\/\/[^/?#@]+\/?$/.test(address))
+    throw new TypeError(`the address ${address} is not http://HOST:PORT or https://HOST:PORT`);
+  const sessionManager = new Http2SessionManager(address, { pingIntervalMs: 20_000 }, ca === undefined ? {} : { ca });
+  const transport = createGrpcTransport({ baseUrl: address, interceptors: [authorize], sessionManager });
+  return new Client(transport, reconnectMs, () => sessionManager.abort());
 }

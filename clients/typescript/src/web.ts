@@ -1,10 +1,10 @@
 /** The client in browsers: Connect over the server's HTTP port. */
-import { toBinary, create } from "@bufbuild/protobuf";
-import type { Interceptor } from "@connectrpc/connect";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
+import { endStreamFromJson, errorFromJsonBytes } from "@connectrpc/connect/protocol-connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
-import { Client } from "./client.js";
+import { AtelierError, Client, type Options } from "./client.js";
 import { type Artifact, GenerationService, UploadArtifactRequestSchema, UploadArtifactResponseSchema } from "./contract.js";
-import { fromBinary } from "@bufbuild/protobuf";
 
 export { AtelierError, Client, type Options, type Request } from "./client.js";
 
@@ -28,8 +28,27 @@ export function connect({ address = "", token }: Connection = {}): Client {
   return new Client(createConnectTransport({ baseUrl: address, interceptors: [authorize], useBinaryFormat: true }));
 }
 
-/** Stores a file from a browser, which cannot stream a request: the messages go as one body. */
-export async function upload(file: Blob, { address = "", token }: Connection = {}): Promise<Artifact> {
+/**
+ * Stores a file from a browser, which cannot stream a request: the messages go as one body.
+ *
+ * @throws {AtelierError} the file was rejected, or the call has failed.
+ */
+export async function upload(file: Blob, { address = "", token }: Connection = {}, options?: Options): Promise<Artifact> {
+  const ends = options?.timeoutMs === undefined ? [] : [AbortSignal.timeout(options.timeoutMs)];
+  const signal = AbortSignal.any([...(options?.signal ? [options.signal] : []), ...ends]);
+  const headers = new Headers({ "content-type": "application/connect+proto" });
+  try {
+    if (token !== undefined) headers.set("authorization", `Bearer ${token}`);
+    const body = await toBody(file);
+    const answer = await fetch(`${address}/${GenerationService.typeName}/UploadArtifact`, { method: "POST", headers, body, signal });
+    return readArtifact(answer, new Uint8Array(await answer.arrayBuffer()));
+  } catch (thrown) {
+    if (ends.some(({ aborted }) => aborted)) throw AtelierError.from(new ConnectError("the timeout has passed", Code.DeadlineExceeded));
+    throw AtelierError.from(thrown);
+  }
+}
+
+async function toBody(file: Blob): Promise<Blob> {
   const header = create(UploadArtifactRequestSchema, {
     part: { case: "header", value: { mediaType: file.type, size: BigInt(file.size) } },
   });
@@ -39,20 +58,29 @@ export async function upload(file: Blob, { address = "", token }: Connection = {
     const chunk = create(UploadArtifactRequestSchema, { part: { case: "chunk", value } });
     body.push(...envelope(toBinary(UploadArtifactRequestSchema, chunk)));
   }
-  const answer = await fetch(`${address}/${GenerationService.typeName}/UploadArtifact`, {
-    method: "POST",
-    headers: {
-      "content-type": "application/connect+proto",
-      ...(token !== undefined && { authorization: `Bearer ${token}` }),
-    },
-    body: new Blob(body),
-  });
-  if (!answer.ok) throw new Error(await answer.text());
-  const data = new Uint8Array(await answer.arrayBuffer());
-  const length = new DataView(data.buffer).getUint32(1);
-  const first = data.subarray(5, 5 + length);
-  if (data[0] !== 0) throw new Error(new TextDecoder().decode(first));
-  return fromBinary(UploadArtifactResponseSchema, first).artifact!;
+  return new Blob(body);
+}
+
+/** The artifact of an answer: one message, and after it the end of the stream, which has the error if there is one. */
+function readArtifact(answer: Response, data: Uint8Array): Artifact {
+  if (!answer.headers.get("content-type")?.startsWith("application/connect+proto")) {
+    // Of the server where it is JSON, otherwise of a proxy.
+    const unknown = new ConnectError(`HTTP ${answer.status}`, answer.status >= 502 ? Code.Unavailable : Code.Unknown);
+    throw errorFromJsonBytes(data, answer.headers, unknown);
+  }
+  let artifact: Artifact | undefined;
+  for (let rest = data; rest.length >= 5; ) {
+    const end = 5 + new DataView(rest.buffer, rest.byteOffset).getUint32(1);
+    const message = rest.subarray(5, end);
+    if (rest[0] === 0) artifact = fromBinary(UploadArtifactResponseSchema, message).artifact;
+    else {
+      const { error } = endStreamFromJson(message);
+      if (error) throw error;
+    }
+    rest = rest.subarray(end);
+  }
+  if (!artifact) throw new ConnectError("the answer ended without an artifact", Code.Unavailable);
+  return artifact;
 }
 
 /** A message of a stream, with the five bytes before it. */

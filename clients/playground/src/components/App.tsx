@@ -15,7 +15,7 @@ export function App() {
       </a>
       <header>
         <h1>
-          <img src="/icon.svg" alt="" width="28" height="28" /> Atelier
+          <img src="icon.svg" alt="" width="28" height="28" /> Atelier
         </h1>
         <Connection />
         <button

@@ -3,7 +3,7 @@ import { durationMs } from "@bufbuild/protobuf/wkt";
 import { EngineState } from "@atelier/client/contract";
 import { isComplete } from "../draft";
 import { AudioFeature, hasAudio, isReady, type Kind } from "../engines";
-import { draft, engine, engines, plan, problemOf, problems, update } from "../form";
+import { draft, engine, engines, plan, problemElsewhere, problems, update } from "../form";
 import { isFull, start } from "../runs";
 import { capabilities } from "../server";
 import { sayCost, sayDuration } from "../words";
@@ -68,7 +68,7 @@ export function Composer() {
       </div>
       <div class="send">
         <p class="problem" role="alert">
-          {problems.value.size > 0 && (problemOf("") || "Please look at the marked fields.")}
+          {problems.value.size > 0 && (problemElsewhere() || "Please look at the marked fields.")}
         </p>
         <Plan />
         <button type="submit" class="primary" disabled={!chosen || isFull()} title="Ctrl+Enter">

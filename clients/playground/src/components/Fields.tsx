@@ -1,7 +1,7 @@
 /** The controls of the form. Each shows what is wrong with it, and what the server would make of its value. */
 import type { ComponentChildren } from "preact";
-import { useId } from "preact/hooks";
-import { noteOf, problemOf } from "../form";
+import { useEffect, useId } from "preact/hooks";
+import { noteOf, place, problemOf } from "../form";
 
 interface FieldProps {
   label: string;
@@ -21,6 +21,7 @@ export interface Bound {
 /** A label, a control, and under it what is to be said of its value. */
 export function Field({ label, path, hint, children }: FieldProps & { children: (bound: Bound) => ComponentChildren }) {
   const id = useId();
+  useEffect(() => place(path), [path]);
   const problem = problemOf(path);
   const note = noteOf(path.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`));
   return (
@@ -161,6 +162,7 @@ export function Segments(
   },
 ) {
   const name = useId();
+  useEffect(() => place(props.path), [props.path]);
   const problem = problemOf(props.path);
   return (
     <fieldset class="field segments" data-path={props.path}>

@@ -1,6 +1,6 @@
 /** What this browser has made, newest first, and what runs now. */
 import { type Item, items, notKept, selected, urlOf } from "../gallery";
-import { type Run, runs } from "../runs";
+import { outcome, type Run, runs } from "../runs";
 import { sayCount, sayProgress } from "../words";
 import { ITEM_TYPE } from "./SourceField";
 
@@ -66,6 +66,7 @@ function Tile({ item }: { item: Item }) {
 }
 
 function show(item: Item): void {
+  outcome.value = "";
   selected.value = item;
   document.querySelector(".stage")?.scrollIntoView({ block: "nearest" });
 }

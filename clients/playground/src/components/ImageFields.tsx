@@ -1,6 +1,6 @@
 /** What an image task can say, as far as the engine can do it. */
 import { type ControlType, type ImageCapabilities } from "@atelier/client/contract";
-import type { ControlChoice, LoraChoice } from "../draft";
+import { type ControlChoice, type LoraChoice, newId } from "../draft";
 import { has, ImageFeature, isChoice, shapes } from "../engines";
 import { draft, update } from "../form";
 import { CONTROL_NAMES } from "../words";
@@ -169,19 +169,20 @@ function InitImage({ image }: { image: ImageCapabilities }) {
 
 function Controls({ image }: { image: ImageCapabilities }) {
   const { controls } = draft.value;
-  const set = (index: number, change: Partial<ControlChoice>) =>
-    update({ controls: controls.map((each, other) => (other === index ? { ...each, ...change } : each)) });
+  // The draft is read when a change comes: an image is sent for a while, in which others may change.
+  const set = (id: string, change: Partial<ControlChoice>) =>
+    update({ controls: draft.value.controls.map((each) => (each.id === id ? { ...each, ...change } : each)) });
   const types = image.controlTypes.map((type) => [`${type}`, CONTROL_NAMES[type]] as [string, string]);
   const computes = has(image, ImageFeature.CONTROL_PREPROCESSING);
   return (
     <section class="group" aria-label="ControlNet">
       {controls.map((control, index) => (
-        <div class="card" key={index}>
+        <div class="card" key={control.id}>
           <SourceField
             label={`ControlNet image ${index + 1}`}
             path={`controls[${index}].image`}
             source={control.source}
-            set={(source) => set(index, { source })}
+            set={(source) => set(control.id, { source })}
           />
           <div class="pair">
             <Choice
@@ -189,7 +190,7 @@ function Controls({ image }: { image: ImageCapabilities }) {
               path={`controls[${index}].type`}
               value={`${control.type}`}
               options={types}
-              set={(type) => set(index, { type: Number(type) as ControlType })}
+              set={(type) => set(control.id, { type: Number(type) as ControlType })}
             />
             <NumberField
               label="Strength"
@@ -197,20 +198,20 @@ function Controls({ image }: { image: ImageCapabilities }) {
               range={{ min: 0, max: 2, default: 1 }}
               step={0.05}
               value={control.strength}
-              set={(strength) => set(index, { strength })}
+              set={(strength) => set(control.id, { strength })}
             />
           </div>
           {computes && (
             <Switch
               label="Compute the map from the image"
               value={control.preprocess}
-              set={(preprocess) => set(index, { preprocess })}
+              set={(preprocess) => set(control.id, { preprocess })}
             />
           )}
           <button
             type="button"
             class="quiet"
-            onClick={() => update({ controls: controls.filter((_, other) => other !== index) })}
+            onClick={() => update({ controls: controls.filter(({ id }) => id !== control.id) })}
           >
             Remove ControlNet {index + 1}
           </button>
@@ -220,7 +221,7 @@ function Controls({ image }: { image: ImageCapabilities }) {
         <button
           type="button"
           class="add"
-          onClick={() => update({ controls: [...controls, { type: image.controlTypes[0]!, preprocess: computes }] })}
+          onClick={() => update({ controls: [...controls, { id: newId(), type: image.controlTypes[0]!, preprocess: computes }] })}
         >
           + ControlNet
         </button>

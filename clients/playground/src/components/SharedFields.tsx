@@ -39,7 +39,7 @@ export function SeedField() {
   );
 }
 
-const HIDDEN = ["model", "steps", "guidance", "scheduler", "seed", "upscale"];
+const HIDDEN = ["model", "steps", "guidance", "scheduler", "seed", "upscale", "loudnessLufs"];
 
 /** Fields that few need; open where one of them is wrong. */
 export function More({ children }: { children: ComponentChildren }) {

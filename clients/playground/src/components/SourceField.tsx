@@ -1,5 +1,6 @@
 /** An image for a task: dropped, chosen, or dragged from the gallery; it is stored on the server at once. */
 import { useSignal } from "@preact/signals";
+import { useRef } from "preact/hooks";
 import { AtelierError } from "@atelier/client/web";
 import type { Source } from "../draft";
 import { items, urlOf } from "../gallery";
@@ -20,9 +21,11 @@ interface Props {
 export function SourceField({ label, path, source, set }: Props) {
   const state = useSignal("");
   const isOver = useSignal(false);
+  const newest = useRef(0); // an image that takes longer to send must not replace one that was chosen after it
 
   async function take(file: Blob | undefined, name: string) {
     if (!file) return;
+    const mine = ++newest.current;
     if (!TYPES.includes(file.type)) {
       state.value = "This is no PNG, JPEG, WebP or AVIF.";
       return;
@@ -34,10 +37,12 @@ export function SourceField({ label, path, source, set }: Props) {
     }
     state.value = "Sending …";
     try {
-      set({ artifactId: await store(file), name, file });
+      const artifactId = await store(file);
+      if (mine !== newest.current) return;
+      set({ artifactId, name, file });
       state.value = "";
     } catch (thrown) {
-      state.value = AtelierError.from(thrown).message;
+      if (mine === newest.current) state.value = AtelierError.from(thrown).message;
     }
   }
 
@@ -69,7 +74,7 @@ export function SourceField({ label, path, source, set }: Props) {
               type="button"
               class="quiet"
               aria-label={`Remove ${label.toLowerCase()}`}
-              onClick={() => set(undefined)}
+              onClick={() => (newest.current++, (state.value = ""), set(undefined))}
             >
               ✕
             </button>

@@ -1,4 +1,6 @@
 /** The large view: what runs, or a finished item with what can be done with it. */
+import { AtelierError } from "@atelier/client/web";
+import { newId } from "../draft";
 import { draft, problems, update } from "../form";
 import { generationOf, type Item, remove, selected, urlOf } from "../gallery";
 import { isFull, outcome, type Run, cancel, runs, start } from "../runs";
@@ -13,6 +15,11 @@ export function Stage() {
   const run = runs.value[0];
   return (
     <section class="stage" aria-label="Result">
+      {(item || run) && outcome.value && (
+        <p class="outcome" role="status">
+          {outcome.value}
+        </p>
+      )}
       {item ? <Finished item={item} key={item.id} /> : run ? <Running run={run} /> : <Nothing />}
     </section>
   );
@@ -59,7 +66,7 @@ function Running({ run }: { run: Run }) {
 function Finished({ item }: { item: Item }) {
   const isImage = item.file.type.startsWith("image/");
   const url = urlOf(item.file);
-  const name = `${item.id}.${item.file.type.split("/")[1]!.replace("jpeg", "jpg")}`;
+  const name = `${item.id}.${item.file.type.split("/")[1]!.replace("jpeg", "jpg").replace("mpeg", "mp3")}`;
   return (
     <>
       {isImage ? (
@@ -96,7 +103,8 @@ function Finished({ item }: { item: Item }) {
 
 /** Put the settings of an item into the form, with its seed. */
 function reuse(item: Item): void {
-  draft.value = { ...item.draft, engine: generationOf(item).engine, seed: item.seed };
+  const controls = item.draft.controls.map((each) => ({ ...each, id: newId() }));
+  draft.value = { ...item.draft, controls, engine: generationOf(item).engine, seed: item.seed };
   problems.value = new Map();
 }
 
@@ -107,10 +115,11 @@ function again(item: Item): void {
 }
 
 async function useAsInit(item: Item): Promise<void> {
+  outcome.value = "";
   try {
     const artifactId = await store(item.file); // what the server has made before may have expired
     update({ kind: "image", initImage: { artifactId, name: item.draft.prompt, file: item.file } });
   } catch (error) {
-    outcome.value = `The image could not be sent: ${error}`;
+    outcome.value = `The image could not be sent: ${AtelierError.from(error).message}`;
   }
 }

@@ -1,17 +1,18 @@
 /** Light, dark, or as the system says; kept in this browser. */
 import { effect, signal } from "@preact/signals";
+import { readKept, writeKept } from "../kept";
 
 type Theme = "system" | "light" | "dark";
 const THEMES: readonly Theme[] = ["system", "light", "dark"];
 const KEY = "atelier-theme";
 
-export const theme = signal<Theme>(THEMES.find((each) => each === localStorage.getItem(KEY)) ?? "system");
+export const theme = signal<Theme>(THEMES.find((each) => each === readKept("localStorage", KEY)) ?? "system");
 
 export function nextTheme(): void {
   theme.value = THEMES[(THEMES.indexOf(theme.value) + 1) % THEMES.length]!;
 }
 
 effect(() => {
-  localStorage.setItem(KEY, theme.value);
+  writeKept("localStorage", KEY, theme.value);
   document.documentElement.dataset["theme"] = theme.value;
 });
