@@ -241,6 +241,17 @@ def test_a_pipelined_request_is_left_to_be_sent_again(server: RunningServer) -> 
     assert told.endswith(b"\r\n0\r\n\r\n")
 
 
+def test_proxies_are_told_to_keep_no_events(server: RunningServer) -> None:
+    """Nginx would hold them until it has some thousand bytes, and so show no progress."""
+    body = b'{"generate":{"image":{"prompt":"x","width":64,"height":64}}}'
+    with connect(address_of(server)) as connection:
+        connection.sendall(
+            write_request("StreamProgress", envelope(body), "application/connect+json")
+        )
+        told = b"".join(iter(lambda: connection.recv(2**16), b""))
+    assert b"\r\nx-accel-buffering: no\r\n" in told
+
+
 async def find(stub: Stub, request_id: str) -> Any:  # noqa: ANN401 (a generation or None)
     """The generation of that request; None if there is none yet."""
     listed = await stub.ListGenerations(pb.ListGenerationsRequest(page_size=100))
@@ -263,7 +274,10 @@ async def test_a_generation_goes_on_for_those_who_still_follow_it(
 
 @pytest.mark.parametrize(
     ("host", "status"),
-    [("evil.example:80", 421), ("localhost:80", 200), ("[::1]:80", 200), ("studio.example", 200)],
+    [
+        *(("evil.example:80", 421), ("[::1", 421), ("[x]", 421)),
+        *(("localhost:80", 200), ("[::1]:80", 200), ("studio.example", 200)),
+    ],
 )
 def test_a_page_whose_name_points_here_is_refused(
     server: RunningServer, host: str, status: int

@@ -121,6 +121,8 @@ class _Admission:
             max_bytes=_find_length(context),
         )
         _refuse_compression(context)
+        if method.server_streaming:  # nginx would keep events until it has a page of them
+            context.response_headers["x-accel-buffering"] = "no"
         accepted = AcceptedGeneration()
         try:
             _refuse_expired(http)

@@ -114,7 +114,10 @@ class Front:
 
     def _is_known(self, host: str) -> bool:
         """Whether the host is this machine, or that of a page that may call."""
-        name = urlsplit(f"//{host}").hostname
+        try:
+            name = urlsplit(f"//{host}").hostname
+        except ValueError:  # such as an IPv6 address that does not end
+            return False
         return name in _LOCAL_HOSTS or any(name == urlsplit(one).hostname for one in self.origins)
 
     def _add_cors(self, send: Send, origin: str | None) -> Send:
