@@ -105,9 +105,14 @@ impl Client {
                 }
             }
         };
+        self.limit(repeat).await
+    }
+
+    /// What the call gives, or an error once the time of the client's calls has passed.
+    pub(crate) async fn limit<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         match self.timeout {
-            None => repeat.await,
-            Some(timeout) => tokio::time::timeout(timeout, repeat).await.unwrap_or_else(|_| Err(crate::events::late())),
+            None => call.await,
+            Some(timeout) => tokio::time::timeout(timeout, call).await.unwrap_or_else(|_| Err(crate::events::late())),
         }
     }
 }

@@ -22,7 +22,10 @@ impl Client {
     ///
     /// The file was rejected, or the call has failed.
     pub async fn upload(&self, data: impl Into<Arc<[u8]>>, media_type: &str) -> Result<Artifact, Error> {
-        let data = data.into();
+        self.limit(self.send(data.into(), media_type)).await
+    }
+
+    async fn send(&self, data: Arc<[u8]>, media_type: &str) -> Result<Artifact, Error> {
         let header =
             UploadHeader { media_type: media_type.into(), size: Some(data.len() as u64), sha256: Some(sha256(&data)) };
         let mut reach = Reachability::new(self.reconnect_timeout);
@@ -47,6 +50,10 @@ impl Client {
     /// There is no such artifact, the call has failed, or the bytes do not have the SHA-256 that the server tells
     /// ([`Code::DataLoss`]).
     pub async fn download(&self, artifact_id: &str) -> Result<Vec<u8>, Error> {
+        self.limit(self.receive_all(artifact_id)).await
+    }
+
+    async fn receive_all(&self, artifact_id: &str) -> Result<Vec<u8>, Error> {
         let mut data = Vec::new();
         let mut artifact = Artifact::default();
         let mut reach = Reachability::new(self.reconnect_timeout);
@@ -85,4 +92,21 @@ fn sha256(data: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn files_keep_to_the_timeout_of_the_client() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap(); // takes connections, and answers nothing
+        let address = format!("http://{}", silent.local_addr().unwrap());
+        let client = Client::builder(address).connect().unwrap().with_timeout(Duration::from_millis(50));
+        assert_eq!(client.upload([0; 10], "image/png").await.unwrap_err().code, Code::DeadlineExceeded);
+        assert_eq!(client.download("a").await.unwrap_err().code, Code::DeadlineExceeded);
+    }
 }
