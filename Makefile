@@ -28,6 +28,8 @@ SCALER := server/atelier_server/rpc/externalscaler
 SDKS := chart checkov readers replicate runpod sbom vastai
 GRPCURL := .tools/bin/grpcurl
 GRPCURL_VERSION := v1.9.3
+GHZ := .tools/bin/ghz
+GHZ_VERSION := v0.93.0
 VERSITYGW := .tools/bin/versitygw
 VERSITYGW_VERSION := v1.8.0
 CRDS := .tools/crds
@@ -78,7 +80,7 @@ run: install ## Serve the embedded engines on this machine
 check: lint check-proto check-lock test test-dist clients-test ## Everything CI checks
 
 .PHONY: test
-test: install grpcurl go-tools versitygw sdks crds prometheus tensorrt ## Run all tests but those that need a GPU
+test: install grpcurl ghz go-tools versitygw sdks crds prometheus tensorrt ## Run all tests but those that need a GPU
 	$(BIN)/pytest -rs --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 .PHONY: test-postgres
@@ -304,6 +306,17 @@ $(GRPCURL):
 		echo 'grpcurl could not be built: the tests that call the service with it will be skipped'; \
 	fi
 
+.PHONY: ghz
+ghz: | $(GHZ)
+
+# The load that a page shows is put on with it.
+$(GHZ):
+	@if ! command -v go >/dev/null; then \
+		echo 'No Go here: the commands with ghz that a page shows will be skipped'; \
+	elif ! GOBIN=$(abspath $(@D)) go install -trimpath -ldflags '-s -w' github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION); then \
+		echo 'ghz could not be built: the commands with it that a page shows will be skipped'; \
+	fi
+
 .PHONY: versitygw
 versitygw: | $(VERSITYGW)
 
@@ -374,6 +387,7 @@ $(GO_PLUGINS):
 		echo 'The modules of the client in Go could not be fetched: its cases will be skipped'; \
 	else \
 		cd $(GO_CLIENT) && test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./... && go test ./... \
+			&& go build -trimpath -o $(abspath $(@D))/go-draw ./examples/draw \
 			&& go build -trimpath -o $(abspath $@) ./internal/conformance; \
 	fi
 

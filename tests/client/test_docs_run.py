@@ -19,11 +19,13 @@ from PIL import Image
 from atelier.v1 import generation_service_pb2 as pb
 from atelier_server.config.load import default_engines
 from tests.client.atelier_command import ATELIER, PLAIN
-from tests.conftest import RunningServer, free_port, launch
+from tests.conftest import ROOT, RunningServer, free_port, launch
 from tests.documented_commands import PAGES, ShownLine, find_lines
 from tests.grpcurl.conftest import GRPCURL
 from tests.server.http_calls import address_of
 
+GHZ = ROOT / ".tools" / "bin" / "ghz"
+_TOOLS = ROOT / "docs" / "grpc-tools.md"
 _ADDRESS = "localhost:50051"
 _HTTP = "localhost:8080"
 _SERVE = re.compile(r"(atelier serve\b[^;&|]*)$")
@@ -53,6 +55,7 @@ def folder(tmp_path: Path) -> Path:
     """Where the commands run, with the files that they name."""
     (tmp_path / "prompt.txt").write_text("a red apple\n")
     (tmp_path / "prompts.csv").write_text("prompt,seed\na red apple,1\na green apple,2\n")
+    (tmp_path / "proto").symlink_to(ROOT / "proto")
     for name in ("edges.png", "photo.png", "small.png"):
         Image.new("RGB", (64, 64), "white").save(tmp_path / name)
     return tmp_path
@@ -68,6 +71,10 @@ def _is_run(line: ShownLine) -> bool:
         return False
     if line.calls("grpcurl"):
         return GRPCURL.exists() and not any(f'"{name}"' in line.text for name in _ELSEWHERE)
+    if line.calls("ghz"):
+        return GHZ.exists()
+    if line.calls("buf"):
+        return _ADDRESS in line.text or _HTTP in line.text
     if line.calls("curl"):
         return shutil.which("curl") is not None and _HTTP in line.text
     return line.calls("atelier")
@@ -114,6 +121,7 @@ def _run(command: str, folder: Path, environment: Mapping[str, str]) -> None:
     )
     missing = "atelier doctor" in command and ran.returncode == 1  # it tells what is not here
     assert missing or ran.returncode == 0, f"{command}\n{ran.stdout}\n{ran.stderr}"
+    assert "Error distribution" not in ran.stdout, f"{command}\n{ran.stdout}"  # ghz ends with 0
 
 
 def _serve(command: str, folder: Path, environment: Mapping[str, str]) -> None:
@@ -153,6 +161,15 @@ def test_requests_to_engines_that_are_not_here_are_requests() -> None:
             pb.GenerateRequest if words[-1].endswith("/Generate") else pb.StreamProgressRequest
         )
         Parse(words[words.index("-d") + 1], message())
+
+
+@pytest.mark.skipif(not GHZ.exists(), reason="there is no ghz: `make ghz` builds it with Go")
+def test_a_page_shows_how_to_put_load_on_the_server() -> None:
+    """On a call that does nothing, and on one that draws; without ghz, the page runs without them."""
+    calls = [word for line in RUN[_TOOLS] if line.calls("ghz") for word in line.text.split()]
+    assert {"atelier.v1.GenerationService.Health", "atelier.v1.GenerationService.Generate"} <= {
+        *calls
+    }
 
 
 def test_the_readme_shows_how_to_use_grpcurl() -> None:

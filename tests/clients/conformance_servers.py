@@ -1,9 +1,9 @@
-"""The servers of the cases, and what happens to two of them while the cases run."""
+"""The servers of the cases, and what happens to some of them while the cases run."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from atelier.v1.task_pb2 import ImageTask
 from tests.certificates import Authority
 from tests.conftest import RunningServer, free_port, launch, wait_until_serving
 from tests.cutting_proxy import run_proxy
+from tests.damaging_proxy import run_damaging_proxy
 from tests.server.test_auth import make_key
 
 ENGINES = {
@@ -27,21 +28,45 @@ ENGINES = {
 }
 
 
-@dataclass
+class Restarting:
+    """A server that comes back at its addresses with its data."""
+
+    def __init__(self, folder: Path) -> None:
+        """Start it with its data under `folder`."""
+        folder.mkdir()
+        self._folder = folder
+        self.http = _free_address()
+        self.running = self._launch(_free_address())
+
+    def drain(self) -> None:
+        """Stop it, with what it runs, and start it again."""
+        self.running.terminate()
+        self.running = self._launch(self.running.address)
+
+    def kill(self) -> None:
+        """Take it away without a warning, and start it again."""
+        self.end()
+        self.running = self._launch(self.running.address)
+
+    def end(self) -> None:
+        """Take it away for good."""
+        self.running.kill()
+
+    def _launch(self, address: str) -> RunningServer:
+        return launch(
+            self._folder, address=address, http=self.http, engines=ENGINES, drain_seconds=0
+        )
+
+
+@dataclass(frozen=True)
 class Servers:
     """Those that run, as the runners are told of them."""
 
     plain: RunningServer
     plain_http: str
-    draining: RunningServer
-    draining_http: str
-    folder: Path
+    draining: Restarting
+    killed: Restarting
     told: dict[str, dict[str, str]]
-
-    def drain(self) -> None:
-        """Stop the server that drains, with what it runs, and start it again with its data."""
-        self.draining.terminate()
-        self.draining = _start_draining(self.folder, self.draining.address, self.draining_http)
 
 
 @contextmanager
@@ -63,28 +88,23 @@ def run_servers(folder: Path) -> Iterator[Servers]:
         plain, plain_http = start("plain", limits={"max_inline_bytes": 8 * 2**20})
         guarded, guarded_http = start("guarded", auth=auth)
         tls, tls_http = start("tls", tls=authority.issue().write(folder))
-        ca = authority.pem.decode()
-        (folder / "draining").mkdir()
-        draining_http = _free_address()
-        draining = _start_draining(folder / "draining", f"127.0.0.1:{free_port()}", draining_http)
+        draining = Restarting(folder / "draining")
+        stack.callback(draining.end)
+        killed = Restarting(folder / "killed")
+        stack.callback(killed.end)
         for running in (plain, guarded, tls):
             wait_until_serving(running, ["", *ENGINES])
+        secure = _tell(tls.address, tls_http, scheme="https")
         told = {
             "plain": _tell(plain.address, plain_http),
             "guarded": {**_tell(guarded.address, guarded_http), "token": token},
             "reader": {**_tell(guarded.address, guarded_http), "token": reader},
-            "tls": {**_tell(tls.address, tls_http, scheme="https"), "ca": ca},
-            "draining": _tell(draining.address, draining_http),
+            "tls": {**secure, "ca": authority.pem.decode()},
+            "untrusted": {**secure, "ca": Authority("another one").pem.decode()},
+            "draining": _tell(draining.running.address, draining.http),
+            "killed": _tell(killed.running.address, killed.http),
         }
-        servers = Servers(plain, plain_http, draining, draining_http, folder / "draining", told)
-        try:
-            yield servers
-        finally:
-            servers.draining.kill()
-
-
-def _start_draining(folder: Path, address: str, http: str) -> RunningServer:
-    return launch(folder, address=address, http=http, engines=ENGINES, drain_seconds=0)
+        yield Servers(plain, plain_http, draining, killed, told)
 
 
 def _free_address() -> str:
@@ -97,15 +117,14 @@ def _tell(grpc: str, http: str, *, scheme: str = "http") -> dict[str, str]:
 
 @asynccontextmanager
 async def run_events(servers: Servers) -> AsyncGenerator[dict[str, dict[str, str]]]:
-    """The servers as runners are told of them, `cut` included.
+    """The servers as runners are told of them, `cut` and `damaging` included.
 
-    Its connections are cut once while a generation with the prompt `cut` runs. The server that drains is stopped once
-    while one with the prompt `drain` runs. One generation waits for the paused engine, and one has the request id
-    `taken`.
+    The connections of `cut` are cut once while a generation with the prompt `cut` runs. The servers that drain and that
+    are killed end once while one with the prompt `drain` or `kill` runs. `damaging` changes a byte of `DAMAGED` on its
+    way to the caller. One generation waits for the paused engine, and one has the request id `taken`.
     """
     async with AsyncExitStack() as stack:
         plain = await _connect(stack, servers.plain.address)
-        draining = await _connect(stack, servers.draining.address)
         await plain.PauseEngine(pb.PauseEngineRequest(engine="paused"))
         waiting = pb.GenerateRequest(engine="paused", image=ImageTask(prompt="x"))
         waiting.response_mode = pb.RESPONSE_MODE_ON_ACCEPTANCE
@@ -115,6 +134,8 @@ async def run_events(servers: Servers) -> AsyncGenerator[dict[str, dict[str, str
         await plain.Generate(taken)
         proxy = await stack.enter_async_context(run_proxy(servers.plain.address))
         http_proxy = await stack.enter_async_context(run_proxy(servers.plain_http))
+        damaging = await stack.enter_async_context(run_damaging_proxy(servers.plain.address))
+        http_damaging = await stack.enter_async_context(run_damaging_proxy(servers.plain_http))
         restarts: list[asyncio.Task[None]] = []
 
         async def cut() -> None:
@@ -122,19 +143,26 @@ async def run_events(servers: Servers) -> AsyncGenerator[dict[str, dict[str, str
             proxy.cut()
             http_proxy.cut()
 
-        async def drain() -> None:
-            await _wait_until_running(draining, "drain")
-            restarts.append(asyncio.create_task(asyncio.to_thread(servers.drain)))
+        async def restart(server: Restarting, prompt: str, end: Callable[[], None]) -> None:
+            stub = await _connect(stack, server.running.address)
+            await _wait_until_running(stub, prompt)
+            restarts.append(asyncio.create_task(asyncio.to_thread(end)))
 
-        happening = [asyncio.create_task(cut()), asyncio.create_task(drain())]
-        yield {**servers.told, "cut": _tell(proxy.address, http_proxy.address)}
+        happening = [
+            asyncio.create_task(cut()),
+            asyncio.create_task(restart(servers.draining, "drain", servers.draining.drain)),
+            asyncio.create_task(restart(servers.killed, "kill", servers.killed.kill)),
+        ]
+        yield {
+            **servers.told,
+            "cut": _tell(proxy.address, http_proxy.address),
+            "damaging": _tell(damaging, http_damaging),
+        }
         for task in happening:
             if not task.done():
                 task.cancel()
         await asyncio.gather(*happening, return_exceptions=True)
-        await asyncio.gather(
-            *restarts
-        )  # or a server would be left, where a runner has failed early
+        await asyncio.gather(*restarts)  # or a server would be left, where a runner fails early
         await plain.ClearQueue(pb.ClearQueueRequest(engine="paused"))
 
 

@@ -146,7 +146,7 @@ export class Client {
   /**
    * The bytes of an artifact; goes on where a lost connection has ended.
    *
-   * @throws {AtelierError} there is no such artifact, or its bytes are not those that its SHA-256 says.
+   * @throws {AtelierError} there is no such artifact, or its bytes are not those that its SHA-256 says (DataLoss).
    */
   async download(artifactId: string, options?: Options): Promise<Uint8Array> {
     const chunks: Uint8Array[] = [];
@@ -174,7 +174,7 @@ export class Client {
     }
     const data = join(chunks);
     if (artifact && (await sha256(data)) !== artifact.sha256)
-      throw AtelierError.from(new Error(`the bytes of artifact ${artifactId} are damaged`));
+      throw AtelierError.from(new ConnectError(`the bytes of artifact ${artifactId} are damaged`, Code.DataLoss));
     return data;
   }
 

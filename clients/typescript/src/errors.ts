@@ -37,7 +37,7 @@ export class AtelierError extends Error {
     const [retry] = error.findDetails(RetryInfoSchema);
     return new AtelierError(
       error.rawMessage,
-      error.code,
+      isUntrusted(error.cause) ? Code.Unavailable : error.code,
       info?.domain === "atelier" ? info.reason : "",
       new Map(bad?.fieldViolations.map((one) => [withoutPrefix(one.field, prefix), one.description])),
       retry?.retryDelay && durationMs(retry.retryDelay),
@@ -49,6 +49,12 @@ export class AtelierError extends Error {
 
 /** What libraries and proxies make of a lost connection; Canceled is Node's, for a stream that was reset. */
 const LOST = new Set([Code.Unavailable, Code.Internal, Code.Unknown, Code.Aborted, Code.Canceled]);
+
+/** Whether Node does not trust the server's certificate; Connect says Internal then, and other libraries Unavailable. */
+function isUntrusted(cause: unknown): boolean {
+  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
+  return /^(CERT_|ERR_TLS_CERT_|(DEPTH_ZERO_)?SELF_SIGNED_CERT|UNABLE_TO_(GET_ISSUER_CERT|VERIFY))/.test(code);
+}
 
 function withoutPrefix(path: string, prefix: string): string {
   return path.startsWith(prefix) ? path.slice(prefix.length) : path;
