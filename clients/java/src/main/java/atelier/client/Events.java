@@ -53,6 +53,9 @@ public final class Events implements Iterator<StreamProgressResponse>, Iterable<
   private void receive() throws InterruptedException, StatusException {
     if (call == null) {
       call = client.callStub(deadline).streamProgress(request.build());
+      if (isClosed) { // meanwhile, by another thread, which did not see the call
+        close();
+      }
     }
     var event = call.read();
     isOver = event == null;

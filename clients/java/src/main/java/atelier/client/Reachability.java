@@ -36,6 +36,9 @@ final class Reachability {
     if (late) {
       throw error.code() == Status.Code.DEADLINE_EXCEEDED ? error : late();
     }
+    if (client.channel.isShutdown()) {
+      throw error;
+    }
     var delay = delayAfter(error, client.reconnectTimeout, System.nanoTime());
     if (deadline != null) {
       delay = min(delay, Duration.ofNanos(Math.max(1, deadline.timeRemaining(TimeUnit.NANOSECONDS))));

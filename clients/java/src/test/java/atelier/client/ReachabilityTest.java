@@ -70,6 +70,16 @@ final class ReachabilityTest {
   }
 
   @Test
+  void aClosedClientTriesNothingAgain() {
+    var client = AtelierClient.builder("http://localhost:1").reconnectTimeout(Duration.ofHours(1)).connect();
+    var reach = new Reachability(client, null);
+    reach.answered();
+    reach.await(lost()); // a server that comes back
+    client.close();
+    assertThrows(AtelierException.class, () -> reach.await(lost()));
+  }
+
+  @Test
   void aWrongAddressIsToldSoon() {
     var reach = new Reachability(null, null);
     reach.delayAfter(lost(), Duration.ofHours(1), 0);
