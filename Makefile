@@ -109,6 +109,10 @@ test-dist: install .tools/sdk/sbom/installed ## Build all distributions, and use
 clients-test: install $(TYPESCRIPT)/dist/conformance.js .tools/bin/go-conformance .tools/bin/java-conformance $(RUST_TARGET)/debug/atelier-conformance ## Build the clients in other languages, and run the cases that all must meet
 	$(BIN)/pytest -rs -m clients tests/clients
 
+.PHONY: stubs-test
+stubs-test: ## On Debian: make stubs for languages without a client here, and compile what a compiler is there for
+	scripts/try_stubs.sh .tools/stubs
+
 .PHONY: lint
 lint: install ## Check format, style, types and who imports whom
 	$(BIN)/ruff format --check .
