@@ -35,6 +35,8 @@ _NOT_RUN: Mapping[str, str] = {
     "--engine comfy": "wants a ComfyUI",
     "--engine tango": "wants weights of 4 GB",
     "-authority atelier.atelier.svc": "wants a cluster",
+    "--role": "wants a PostgreSQL server and a bucket; examples/cluster has both",
+    "--control depth": "wants a ControlNet of 2.5 GB",
 }
 _ELSEWHERE = ("lightning", "studio")
 """Engines of pages whose services are not here: their requests are read, not sent."""
