@@ -154,7 +154,7 @@ async def test_previews_have_the_requested_interval(stub: Stub) -> None:
 
 async def test_disconnecting_a_stream_that_started_the_task_cancels_it(stub: Stub) -> None:
     """Within a step; the record says at which."""
-    call = stub.StreamProgress(pb.StreamProgressRequest(generate=slow_request(10, steps=100)))
+    call = stub.StreamProgress(pb.StreamProgressRequest(generate=slow_request(60, steps=100)))
     async for event in call:
         if event.step == 2:
             break

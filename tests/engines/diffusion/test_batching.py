@@ -248,10 +248,10 @@ async def test_a_cancelled_task_stops_within_one_run(bench: Bench) -> None:
             break
     before = len(bench.runs)
     await stream.aclose()
-    left = len(bench.runs)
-    assert left - before <= 2
     (made,) = await working
-    assert set(bench.runs[left + 1 :]) <= {1}
+    together = [rows for rows in bench.runs[before:] if rows > 1]
+    assert len(together) <= 2  # the one that runs, and the one that is ready to
+    assert bench.runs[-1] == 1
     assert torch.allclose(made, (await bench.alone(other))[0], rtol=0, atol=TOLERANCE)
 
 

@@ -107,16 +107,24 @@ async def test_a_cancelled_call_is_forwarded(launching: Launch, other: RunningSe
     assert (await list_generations(other))[0].state is State.CANCELLED
 
 
+async def until_cancelled(*servers: RunningServer) -> None:
+    """Return once the newest generation of each server is cancelled."""
+    for server in servers:
+        while (await list_generations(server))[0].state is not State.CANCELLED:  # noqa: ASYNC110 (in another process)
+            await asyncio.sleep(0.02)
+
+
 async def test_a_caller_who_comes_back_is_one_generation_on_each(
     launching: Launch, other: RunningServer
 ) -> None:
     """Hung up on the first server, it is cancelled on both, and runs again on both."""
     front = launching("front", engines=forwarding_engines(other.address))
     before = len(await list_generations(other))
-    request = slow_request(1, engine="far", request_id="back")
+    request = slow_request(5, engine="far", request_id="back")
     async with aio.insecure_channel(front.address) as channel:
         stub = GenerationServiceStub(channel)
         await hang_up(stub, request)
+        await until_cancelled(front, other)
         made = (await stub.Generate(request)).generation
     assert [attempt.number for attempt in made.receipt.attempts] == [1, 2]
     there, *others = await list_generations(other)
