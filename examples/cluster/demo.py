@@ -51,7 +51,6 @@ class Cluster:
         server = self._servers.pop(name)
         server.kill()
         server.wait()
-        print(f"killed {name}", flush=True)
 
     def kill_all(self) -> None:
         """Take away what is left."""
@@ -106,8 +105,10 @@ async def draw_all(cluster: Cluster, addresses: list[str]) -> None:
         tiles = [asyncio.create_task(draw(client, number)) for number in range(COLUMNS * ROWS)]
         await asyncio.sleep(1.5)
         cluster.kill("worker-1")
+        print("killed worker-1", flush=True)
         await asyncio.sleep(1)
-        cluster.kill("gateway-1")  # the one that the client uses
+        cluster.kill("gateway-1")
+        print("killed gateway-1, which the client was using", flush=True)
         drawn = await asyncio.gather(*tiles)
         sheet = Image.new("RGB", (COLUMNS * SIDE, ROWS * SIDE))
         for number, events in enumerate(drawn):
