@@ -186,7 +186,7 @@ docs: install ## Write docs/configuration.md anew
 
 .PHONY: chart-files
 chart-files: install .tools/sdk/chart/installed ## Write README.md, values.schema.json and the golden renders of the chart anew
-	$(BIN)/python scripts/write_dashboards.py
+	$(BIN)/python -m scripts.write_dashboards
 	$(BIN)/python scripts/write_chart_files.py
 	$(BIN)/python -m tests.chart.write_golden
 
