@@ -31,6 +31,7 @@ generate() { # LANGUAGE [PLUGIN]
 
 "$protoc" --version
 generate csharp
+generate kotlin
 generate objc
 generate php grpc_php_plugin
 generate ruby grpc_ruby_plugin
