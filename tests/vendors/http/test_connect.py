@@ -30,13 +30,13 @@ def _calls() -> Iterator[tuple[str, ast.Call, str]]:
 
 
 def test_only_two_modules_make_http_clients() -> None:
-    """One for services, one for weights: an engine that made its own could leave out the trusted certificates."""
+    """One for services, one for files of weights and libraries: others could leave out the trusted certificates."""
     made = {
         file: {keyword.arg for keyword in call.keywords}
         for file, call, called in _calls()
         if called.partition(".")[0] == "httpx2" and called.rpartition(".")[2] in _HTTP_CLIENTS
     }
-    assert made.keys() == {"vendors/client.py", "local/weights/addresses.py"}
+    assert made.keys() == {"vendors/client.py", "local/downloads.py"}
     assert all("verify" in keywords for keywords in made.values())
 
 
