@@ -419,16 +419,16 @@ $(RUST_TARGET)/debug/atelier-conformance: export CARGO_TARGET_DIR = $(abspath $(
 $(RUST_TARGET)/debug/atelier-conformance: $(shell find $(RUST_CLIENT) -name gen -prune -o -type f -print) $(wildcard proto/atelier/v1/*.proto) | $(INSTALLED)
 	@if ! command -v cargo >/dev/null; then \
 		echo 'No Rust here: the cases of the client in Rust will be skipped'; \
-	elif ! (cd $(RUST_CLIENT) && cargo fetch --quiet --locked); then \
+	elif ! (cd $(RUST_CLIENT) && cargo fetch --quiet); then \
 		echo 'The crates of the client in Rust could not be fetched (it needs Rust 1.88): its cases will be skipped'; \
 	else \
 		mkdir -p $(RUST_TARGET); \
 		$(BIN)/buf build proto --as-file-descriptor-set --output $(RUST_TARGET)/descriptors.binpb; \
 		cd $(RUST_CLIENT); \
-		cargo build --quiet --locked --workspace --bin atelier-codegen; \
+		cargo build --quiet --workspace --bin atelier-codegen; \
 		$(abspath $(RUST_TARGET))/debug/atelier-codegen $(abspath $(RUST_TARGET))/descriptors.binpb src/gen; \
-		cargo build --quiet --locked --workspace --all-targets; \
-		cargo test --quiet --locked --workspace; \
+		cargo build --quiet --workspace --all-targets; \
+		cargo test --quiet --workspace; \
 		touch $(abspath $@); \
 	fi
 
