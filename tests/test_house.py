@@ -173,3 +173,14 @@ def _find_reason(text: str) -> str:
     """What is left of the end of a line without codes and punctuation."""
     words = re.sub(r"\[[a-z, -]+\]|: [A-Z]+\d+(, [A-Z]+\d+)*|noqa|type: ignore", "", text)
     return words.strip(" #()-:")
+
+
+def test_no_lock_names_a_registry() -> None:
+    """Whoever installs decides where from."""
+    locks = [*ROOT.glob("requirements/*.txt"), *ROOT.glob("clients/*/package-lock.json")]
+    assert len(locks) > 10
+    for lock in locks:
+        assert not re.search(
+            r'registry\+|"resolved": "http|index-url|find-links', lock.read_text()
+        ), lock
+    assert "/clients/rust/Cargo.lock" in (ROOT / ".gitignore").read_text().split()
